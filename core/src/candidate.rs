@@ -1,0 +1,72 @@
+//! Elections: a pre-vote, then a vote.
+
+use std::collections::BTreeSet;
+
+use crate::io::LogLevel;
+use crate::message::{Message, PreVoteRequest, PreVoteResponse, RequestVoteRequest, RequestVoteResponse};
+use crate::node::Node;
+use crate::role::{Ballot, Role};
+use crate::types::NodeId;
+use crate::wire::PersistentState;
+
+impl Node {
+    /// Asks the others whether they would vote for this node, before it disturbs anybody with a new term (dissertation, §9.6).
+    pub(crate) fn start_pre_vote(&mut self) {
+        let retry_at = self.draw_election_time();
+        self.role = Role::PreCandidate(Ballot { votes: BTreeSet::from([self.config.id]), retry_at });
+        let (term, last_log) = (self.persistent.current_term, self.log.last());
+        self.note(LogLevel::Debug, format!("asks for pre-votes for term {}", term.next()));
+        for peer in self.peers().collect::<Vec<_>>() {
+            self.send(peer, Message::PreVoteRequest(PreVoteRequest { term, proposed_term: term.next(), last_log }));
+        }
+        self.count_pre_votes();
+    }
+
+    /// An answer to a pre-vote. One that carries a higher term has made this node a follower before it gets here.
+    pub(crate) fn on_pre_vote_response(&mut self, from: NodeId, response: &PreVoteResponse) {
+        if let Role::PreCandidate(ballot) = &mut self.role
+            && response.vote_granted
+            && response.proposed_term == self.persistent.current_term.next()
+        {
+            ballot.votes.insert(from);
+            self.count_pre_votes();
+        }
+    }
+
+    fn count_pre_votes(&mut self) {
+        if let Role::PreCandidate(ballot) = &self.role
+            && self.membership.is_quorum(|voter| ballot.votes.contains(&voter))
+        {
+            self.start_election();
+        }
+    }
+
+    /// Stands for election in a new term (Raft paper, §5.2). Requests and the own vote wait until term and vote are durable.
+    fn start_election(&mut self) {
+        let term = self.persistent.current_term.next();
+        self.persistent = PersistentState { current_term: term, voted_for: self.config.id };
+        self.outbox.hard_state_changed();
+        self.counters.elections += 1;
+        let retry_at = self.draw_election_time();
+        self.role = Role::Candidate(Ballot { votes: BTreeSet::new(), retry_at });
+        self.note(LogLevel::Info, format!("stands for election in term {term}"));
+        let last_log = self.log.last();
+        for peer in self.peers().collect::<Vec<_>>() {
+            self.outbox.send_when_durable(peer, Message::RequestVoteRequest(RequestVoteRequest { term, last_log }));
+        }
+        let own_vote = RequestVoteResponse { term, vote_granted: true };
+        self.outbox.send_when_durable(self.config.id, Message::RequestVoteResponse(own_vote));
+    }
+
+    /// A vote of this term; those of earlier terms have been dropped before, and one of a later term has made this node a follower.
+    pub(crate) fn on_request_vote_response(&mut self, from: NodeId, response: &RequestVoteResponse) {
+        if let Role::Candidate(ballot) = &mut self.role
+            && response.vote_granted
+        {
+            ballot.votes.insert(from);
+            if self.membership.is_quorum(|voter| ballot.votes.contains(&voter)) {
+                self.lead();
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The shell that makes a WASI component of the core.
+//!
+//! An export reads the clock, hands its inputs to [`Node::step`] one by one and each effect to an import. Nothing is decided here: what
+//! can be decided is in [`Node`], where it is tested natively.
+//!
+//! Lists cross the boundary by one copy. What comes in is owned already and moves into the node; what goes out is lent to the import.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection};
+use crate::node::Node;
+use crate::status::{NodeState, PeerStatus, Status};
+use crate::types::{GroupId, Instant, LogIndex, NodeId, Ticket, Token};
+
+use bindings::amaters::cluster::{log, network, state_machine, storage};
+use bindings::exports::amaters::cluster::node as exported;
+use bindings::exports::amaters::cluster::node::SetupError;
+use bindings::wasi::clocks::monotonic_clock;
+use bindings::wasi::random::random;
+
+/// What `wit/` says, in Rust: generated.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code; `wit/` holds its documentation")]
+mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "raft-node",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        generate_all,
+    });
+
+    use super::Component;
+    export!(Component);
+}
+
+/// How far an instance is in its life.
+enum Stage {
+    Fresh,
+    Recovering(Box<Node>),
+    Running(Box<Running>),
+}
+
+/// A node that takes part, and the buffer that its effects pass through.
+struct Running {
+    node: Node,
+    effects: Vec<Effect>,
+}
+
+thread_local! {
+    /// The instance's only state. A component instance has one thread, and its host never calls an export from inside an import.
+    static STAGE: RefCell<Stage> = const { RefCell::new(Stage::Fresh) };
+}
+
+/// The component's exports.
+struct Component;
+
+impl exported::Guest for Component {
+    fn configure(config: exported::Config) -> Result<(), SetupError> {
+        report_panics();
+        STAGE.with_borrow_mut(|stage| {
+            let Stage::Fresh = stage else {
+                return Err(out_of_order("`configure` was called twice: call it once in the life of an instance"));
+            };
+            let node = Node::new(core_config(config)).map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
+            *stage = Stage::Recovering(Box::new(node));
+            Ok(())
+        })
+    }
+
+    fn recover(operations: Vec<storage::OperationResult>) -> Result<(), SetupError> {
+        STAGE.with_borrow_mut(|stage| {
+            let Stage::Recovering(node) = stage else {
+                return Err(out_of_order("`recover` belongs between `configure` and `start`"));
+            };
+            for operation in operations {
+                node.recover(core_operation(operation)).map_err(|error| SetupError::InvalidJournal(error.to_string()))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn start() -> Result<(), SetupError> {
+        STAGE.with_borrow_mut(|stage| match std::mem::replace(stage, Stage::Fresh) {
+            Stage::Recovering(mut node) => {
+                node.start(now());
+                *stage = Stage::Running(Box::new(Running { node: *node, effects: Vec::new() }));
+                Ok(())
+            }
+            other => {
+                *stage = other;
+                Err(out_of_order("`start` belongs after `configure`, once"))
+            }
+        })
+    }
+
+    fn tick() {
+        step_each([Input::Tick]);
+    }
+
+    fn receive(envelopes: Vec<exported::Received>) {
+        step_each(envelopes.into_iter().map(|it| Input::Receive { sender: NodeId(it.sender), envelope: it.envelope }));
+    }
+
+    fn propose(proposals: Vec<exported::Proposal>) {
+        step_each(proposals.into_iter().map(|it| Input::Propose { token: Token(it.token), command: it.command.into() }));
+    }
+
+    fn read(tokens: Vec<u64>) {
+        step_each(tokens.into_iter().map(|token| Input::Read { token: Token(token) }));
+    }
+
+    fn persisted(ticket: u64) {
+        step_each([Input::Persisted { ticket: Ticket(ticket) }]);
+    }
+
+    fn status() -> exported::NodeStatus {
+        with_running(|running| exported_status(&running.node.status(now())))
+    }
+}
+
+/// Feeds the node, and carries out what it wants done. All inputs of a call happen at one moment.
+fn step_each(inputs: impl IntoIterator<Item = Input>) {
+    with_running(|Running { node, effects }| {
+        let now = now();
+        for input in inputs {
+            node.step(now, input, effects);
+        }
+        for effect in effects.drain(..) {
+            carry_out(&effect);
+        }
+    });
+}
+
+/// # Panics
+/// Where the node has not been started: a bug of the host, which the contract leaves no other answer to.
+fn with_running<T>(act: impl FnOnce(&mut Running) -> T) -> T {
+    STAGE.with_borrow_mut(|stage| match stage {
+        Stage::Running(running) => act(running),
+        Stage::Fresh | Stage::Recovering(_) => {
+            panic!("the host called a node that is not started: call `configure`, `recover` and `start` first")
+        }
+    })
+}
+
+fn carry_out(effect: &Effect) {
+    match effect {
+        Effect::Persist { ticket, operations } => {
+            storage::submit(ticket.0, &operations.iter().map(lent_operation).collect::<Vec<_>>());
+        }
+        Effect::Send { to, envelope } => network::send(to.0, envelope),
+        Effect::Apply { commands } => state_machine::apply(&commands.iter().map(lent_command).collect::<Vec<_>>()),
+        Effect::ServeReads { tokens } => state_machine::serve_reads(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
+        Effect::Reject { requests } => state_machine::reject(&requests.iter().map(rejected).collect::<Vec<_>>()),
+        Effect::Log { level, message } => log::write(log_level(*level), message),
+    }
+}
+
+/// A panic ends the instance by a trap, which carries no words: they go to the host's log first.
+///
+/// Only in a component: natively the hook is the process's own.
+fn report_panics() {
+    #[cfg(target_family = "wasm")]
+    std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
+}
+
+fn now() -> Instant {
+    Instant(monotonic_clock::now())
+}
+
+fn out_of_order(reason: &str) -> SetupError {
+    SetupError::OutOfOrder(reason.to_owned())
+}
+
+fn core_config(config: exported::Config) -> Config {
+    let millis = |count: u32| Duration::from_millis(count.into());
+    // A bound beyond the guest's address space bounds nothing there: the largest that can be said is as good.
+    let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    Config {
+        id: NodeId(config.id),
+        group: GroupId(config.group),
+        voters: config.voters.into_iter().map(NodeId).collect(),
+        election_timeout_min: millis(config.election_timeout_min_ms),
+        election_timeout_max: millis(config.election_timeout_max_ms),
+        heartbeat_interval: millis(config.heartbeat_interval_ms),
+        max_batch_bytes: bytes(config.max_batch_bytes.into()),
+        max_inflight: bytes(config.max_inflight.into()),
+        max_command_bytes: bytes(config.max_command_bytes.into()),
+        max_pending_bytes: bytes(config.max_pending_bytes),
+        max_log_bytes: bytes(config.max_log_bytes),
+        request_timeout: millis(config.request_timeout_ms),
+        seed: random::get_random_u64(),
+    }
+}
+
+fn core_operation(operation: storage::OperationResult) -> Operation {
+    match operation {
+        storage::OperationResult::HardState(bytes) => Operation::HardState(bytes),
+        storage::OperationResult::Append(storage::EntryBatchResult { first, count, entries }) => {
+            Operation::Append { first: LogIndex(first), count, entries }
+        }
+    }
+}
+
+fn lent_operation(operation: &Operation) -> storage::OperationParam<'_> {
+    match operation {
+        Operation::HardState(bytes) => storage::OperationParam::HardState(bytes),
+        Operation::Append { first, count, entries } => {
+            storage::OperationParam::Append(storage::EntryBatchParam { first: first.0, count: *count, entries })
+        }
+    }
+}
+
+fn lent_command(committed: &Committed) -> state_machine::Committed<'_> {
+    let Committed { index, term, token, command } = committed;
+    state_machine::Committed { index: index.0, term: term.0, token: token.map(|token| token.0), command }
+}
+
+fn exported_status(status: &Status) -> exported::NodeStatus {
+    let peer = |it: &PeerStatus| {
+        let silent_ms = u64::try_from(it.silent.as_millis()).unwrap_or(u64::MAX);
+        exported::PeerStatus { id: it.id.0, match_index: it.match_index.0, silent_ms }
+    };
+    let counters = &status.counters;
+    exported::NodeStatus {
+        id: status.id.0,
+        role: match status.state {
+            NodeState::Follower => exported::Role::Follower,
+            NodeState::PreCandidate => exported::Role::PreCandidate,
+            NodeState::Candidate => exported::Role::Candidate,
+            NodeState::Leader => exported::Role::Leader,
+        },
+        term: status.term.0,
+        leader: known(status.leader),
+        commit_index: status.commit_index.0,
+        applied_index: status.applied_index.0,
+        last_index: status.last_index.0,
+        durable_index: status.durable_index.0,
+        log_bytes: status.log_bytes as u64,
+        peers: status.peers.iter().map(peer).collect(),
+        counters: exported::Counters {
+            elections: counters.elections,
+            refused_envelopes: counters.refused_envelopes,
+            proposals: counters.proposals,
+            rejections: counters.rejections,
+        },
+    }
+}
+
+fn known(node: NodeId) -> Option<u64> {
+    (!node.is_none()).then_some(node.0)
+}
+
+fn rejected(request: &Rejected) -> state_machine::Rejected {
+    let reason = match request.reason {
+        Rejection::NoLeader => state_machine::Rejection::NoLeader,
+        Rejection::UnknownOutcome => state_machine::Rejection::UnknownOutcome,
+        Rejection::Overloaded => state_machine::Rejection::Overloaded,
+        Rejection::TooLarge => state_machine::Rejection::TooLarge,
+        Rejection::LogFull => state_machine::Rejection::LogFull,
+    };
+    state_machine::Rejected { token: request.token.0, reason, leader: known(request.leader) }
+}
+
+fn log_level(level: LogLevel) -> log::Level {
+    match level {
+        LogLevel::Debug => log::Level::Debug,
+        LogLevel::Info => log::Level::Info,
+        LogLevel::Warn => log::Level::Warn,
+        LogLevel::Error => log::Level::Error,
+    }
+}

@@ -1,0 +1,134 @@
+//! What a node does with a leader's requests, and with those who would become leader.
+
+use crate::io::LogLevel;
+use crate::log::LogConflict;
+use crate::message::{
+    AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, HeartbeatRequest, HeartbeatResponse, Message, PreVoteRequest,
+    PreVoteResponse, RequestVoteRequest, RequestVoteResponse,
+};
+use crate::node::Node;
+use crate::planted::Bug;
+use crate::role::Role;
+use crate::types::{EntryId, LogIndex, NodeId};
+
+impl Node {
+    /// AppendEntries, receiver implementation (Raft paper, figure 2).
+    pub(crate) fn on_append_entries_request(&mut self, from: NodeId, request: AppendEntriesRequest) {
+        if !self.accept_leader(from) {
+            return;
+        }
+        let outcome = if self.log.contains(request.prev_log) {
+            let mut match_index = LogIndex(request.prev_log.index.0 + request.entries.len() as u64);
+            if self.config.has_bug(Bug::TruncateAlways) {
+                self.log.truncate_from(request.prev_log.index.max(self.log.commit_index()).next());
+            }
+            match self.log.splice(request.prev_log, request.entries) {
+                Ok(Some(first)) => self.outbox.log_changed(first),
+                Ok(None) => {}
+                Err(error @ LogConflict::Malformed { .. }) => return self.refuse(from, &error.to_string()),
+                Err(error @ LogConflict::Committed { .. }) => return self.note(LogLevel::Error, format!("from node {from}: {error}")),
+            }
+            if self.config.has_bug(Bug::AckNamesOwnLast) {
+                match_index = self.log.last().index;
+            }
+            // What lies beyond this request may be a dead leader's: neither committed nor acknowledged by it.
+            self.log.commit_to(request.leader_commit.min(match_index));
+            AppendOutcome::Appended { match_index }
+        } else {
+            self.conflict_at(request.prev_log)
+        };
+        let response = AppendEntriesResponse { term: self.persistent.current_term, outcome };
+        self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
+    }
+
+    fn conflict_at(&self, prev_log: EntryId) -> AppendOutcome {
+        let index = prev_log.index.min(self.log.last().index);
+        let term = self.log.term_at(index).unwrap_or_default();
+        AppendOutcome::Conflict {
+            rejected: prev_log.index,
+            conflict: EntryId { index, term },
+            first_of_term: self.log.first_of_term_at(index),
+        }
+    }
+
+    /// A leader's sign of life. The commit index in it speaks of entries that this node has acknowledged to that leader.
+    pub(crate) fn on_heartbeat_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
+        if !self.accept_leader(from) {
+            return;
+        }
+        if request.commit_index > self.log.last().index {
+            let (commit, last) = (request.commit_index, self.log.last().index);
+            return self.note(
+                LogLevel::Error,
+                format!(
+                    "node {from} says that this node holds entry {commit}, but its log ends at {last}: was its data directory replaced?"
+                ),
+            );
+        }
+        self.log.commit_to(request.commit_index);
+        let response = HeartbeatResponse { term: self.persistent.current_term, round: request.round };
+        self.send(from, Message::HeartbeatResponse(response));
+    }
+
+    /// A message of the current term's leader: follows it. There is one leader a term; a second one is refused.
+    fn accept_leader(&mut self, from: NodeId) -> bool {
+        let known = self.leader();
+        if !known.is_none() && known != from {
+            let term = self.persistent.current_term;
+            self.note(LogLevel::Error, format!("nodes {known} and {from} both claim to lead term {term}: node {from} is refused"));
+            return false;
+        }
+        if known != from {
+            self.follow(from);
+        }
+        let election_at = self.draw_election_time();
+        if let Role::Follower(follower) = &mut self.role {
+            follower.heard_at = self.now;
+            follower.election_at = election_at;
+        }
+        true
+    }
+
+    /// RequestVote, receiver implementation (Raft paper, figure 2 and §5.4.1).
+    pub(crate) fn on_request_vote_request(&mut self, from: NodeId, request: &RequestVoteRequest) {
+        let free = self.persistent.voted_for.is_none() || self.persistent.voted_for == from;
+        let vote_granted = free && self.leader().is_none() && request.last_log >= self.log.last();
+        if vote_granted {
+            if self.persistent.voted_for.is_none() {
+                self.persistent.voted_for = from;
+                self.outbox.hard_state_changed();
+            }
+            self.follow(NodeId::NONE);
+        }
+        let response = RequestVoteResponse { term: self.persistent.current_term, vote_granted };
+        self.outbox.send_when_durable(from, Message::RequestVoteResponse(response));
+    }
+
+    /// A pre-vote (dissertation, §9.6): would this node vote for the sender? Not while it hears from a leader, and not if it is one (§4.2.3).
+    pub(crate) fn on_pre_vote_request(&mut self, from: NodeId, request: &PreVoteRequest) {
+        let has_leader = match &self.role {
+            Role::Follower(follower) => !follower.leader.is_none() && self.now.since(follower.heard_at) < self.config.election_timeout_min,
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
+            Role::Leader(_) => true,
+        };
+        let current = self.persistent.current_term;
+        let vote_granted = !has_leader && request.proposed_term > current && request.last_log >= self.log.last();
+        let response = PreVoteResponse { term: current, proposed_term: request.proposed_term, vote_granted };
+        self.send(from, Message::PreVoteResponse(response));
+    }
+
+    /// A message of an earlier term: its sender learns of the current one, where it waits for an answer or believes that it leads.
+    pub(crate) fn answer_earlier_term(&mut self, from: NodeId, message: &Message) {
+        let term = self.persistent.current_term;
+        let answer = match message {
+            Message::RequestVoteRequest(_) => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: false }),
+            Message::AppendEntriesRequest(_) | Message::HeartbeatRequest(_) => {
+                Message::HeartbeatResponse(HeartbeatResponse { term, round: 0 })
+            }
+            // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.
+            _ => return,
+        };
+        // It speaks for the term, which must not be forgotten again.
+        self.outbox.send_when_durable(from, answer);
+    }
+}

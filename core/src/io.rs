@@ -1,0 +1,161 @@
+//! What goes into a node, and what comes out of it: the contract with whoever drives it.
+//!
+//! [`Node::step`](crate::Node::step) takes one [`Input`]. Inputs only change the node's state; the effects of a whole burst of them
+//! leave with the next [`Input::Tick`], so that one write to storage and one envelope serve them all.
+//!
+//! # The order of effects
+//!
+//! This is the durability contract of the whole system. A driver carries out effects in the order in which they come, and:
+//!
+//! 1. [`Effect::Persist`] is handed to storage and need not be waited for. The driver answers with [`Input::Persisted`] once it is durable.
+//! 2. [`Effect::Send`] may leave at once. The node itself holds back every envelope that speaks for something that is not durable yet (a
+//!    vote, a new term, an acknowledgement of entries) until the ticket that covers it has come back. Only a leader's entries leave
+//!    before its own copy is durable (dissertation, §10.2.1), and it counts itself only when that copy is.
+//! 3. [`Effect::Apply`] is emitted for committed entries alone, each once, in the order of the log.
+//! 4. [`Effect::ServeReads`] comes after the `Apply` of everything that those reads must see.
+
+use crate::entry::Payload;
+use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
+
+/// What a node can be told, besides the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time has passed, or a burst of inputs has ended. Wanted after each burst, and every 10 ms or so without one.
+    Tick,
+    /// An envelope came from a peer, whose identity the transport vouches for.
+    Receive {
+        /// The peer.
+        sender: NodeId,
+        /// Its bytes, unchecked.
+        envelope: Vec<u8>,
+    },
+    /// A command for the log.
+    Propose {
+        /// Comes back with the outcome.
+        token: Token,
+        /// Opaque bytes.
+        command: Payload,
+    },
+    /// A linearizable read is wanted.
+    Read {
+        /// Comes back when the read may be served.
+        token: Token,
+    },
+    /// All submissions up to this ticket are durable.
+    Persisted {
+        /// The last durable ticket.
+        ticket: Ticket,
+    },
+}
+
+/// What must happen outside of the node. See the [module](self) for what their order means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make these operations durable, in this order, after all that were submitted before.
+    Persist {
+        /// Names the submission.
+        ticket: Ticket,
+        /// Never empty.
+        operations: Vec<Operation>,
+    },
+    /// Send an envelope. It may be lost.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// The encoded envelope.
+        envelope: Vec<u8>,
+    },
+    /// Apply committed commands, in this order.
+    Apply {
+        /// Never empty.
+        commands: Vec<Committed>,
+    },
+    /// Serve these reads from the state as it is now.
+    ServeReads {
+        /// Never empty.
+        tokens: Vec<Token>,
+    },
+    /// These requests came to nothing.
+    Reject {
+        /// Never empty.
+        requests: Vec<Rejected>,
+    },
+    /// A line for the host's log.
+    Log {
+        /// How much it matters.
+        level: LogLevel,
+        /// The line.
+        message: String,
+    },
+}
+
+/// A change of what storage keeps. Storage gives operations back in their order after a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Replaces the hard state: term and vote, encoded.
+    HardState(Vec<u8>),
+    /// Entries that replace whatever the log held at `first` and after it, in one piece.
+    Append {
+        /// The index of the first entry.
+        first: LogIndex,
+        /// How many: 1 and up.
+        count: u32,
+        /// The entries, encoded.
+        entries: Vec<u8>,
+    },
+}
+
+/// A committed command on its way to the state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its place in the log.
+    pub index: LogIndex,
+    /// The term of the leader that took it into the log.
+    pub term: Term,
+    /// The proposer's token, where this node proposed it in this run.
+    pub token: Option<Token>,
+    /// The command.
+    pub command: Payload,
+}
+
+/// A request that came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The request.
+    pub token: Token,
+    /// Why.
+    pub reason: Rejection,
+    /// The leader that the node knows of, or none.
+    pub leader: NodeId,
+}
+
+/// Why a request came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Rejection {
+    /// No leader was known for the whole time that a request may wait. Not carried out: safe to try again.
+    NoLeader,
+    /// The time ran out after a proposal had been passed on: it may still be carried out later.
+    UnknownOutcome,
+    /// Too many bytes wait already. Not carried out: safe to try again.
+    Overloaded,
+    /// Larger than the configuration allows. Not carried out.
+    TooLarge,
+    /// The log has reached its bound. Not carried out.
+    LogFull,
+}
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// For developers.
+    Debug,
+    /// For operators: a change of leader, for one.
+    Info,
+    /// Something is wrong, and the node copes.
+    Warn,
+    /// Something is wrong that an operator must look at.
+    Error,
+}
+
+/// The time of an input, and the input: what a recording of a node's life consists of.
+pub type Stamped = (Instant, Input);

@@ -1,0 +1,201 @@
+//! What a leader does: takes proposals into the log, replicates it, commits, confirms that it still leads.
+
+use crate::entry::{EntryKind, LogEntry, Origin};
+use crate::io::{LogLevel, Rejection};
+use crate::log::RaftLog;
+use crate::message::{
+    AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, ForwardRequest, ForwardResponse, Forwarded, HeartbeatRequest,
+    HeartbeatResponse, Message, ReadIndexRequest, ReadIndexResponse,
+};
+use crate::node::Node;
+use crate::planted::Bug;
+use crate::progress::Progress;
+use crate::proposals::ForwardStreams;
+use crate::reads::{ReadRounds, Reader};
+use crate::role::{Leader, Role};
+use crate::types::{EntryId, LogIndex, NodeId, Term};
+
+impl Node {
+    /// Takes the lead of the current term, and opens it with a no-op (Raft paper, §8).
+    pub(crate) fn lead(&mut self) {
+        let last = self.log.last().index;
+        let peers = self.peers().map(|peer| (peer, Progress::new(last, self.now))).collect();
+        self.role = Role::Leader(Leader {
+            peers,
+            first_index: last.next(),
+            heartbeat_at: self.now,
+            reads: ReadRounds::default(),
+            streams: ForwardStreams::default(),
+        });
+        self.note(LogLevel::Info, format!("leads term {}", self.persistent.current_term));
+        self.append(EntryKind::NoOp);
+    }
+
+    /// Puts an entry of the current term at the end of the log.
+    fn append(&mut self, kind: EntryKind) {
+        let id = EntryId { term: self.persistent.current_term, index: self.log.last().index.next() };
+        self.log.push(LogEntry { id, kind });
+        self.outbox.log_changed(id.index);
+    }
+
+    /// Takes this node's own proposals into the log.
+    pub(crate) fn append_own_proposals(&mut self) {
+        let run = self.proposals.run();
+        loop {
+            let given = self.proposals.give_to(self.persistent.current_term, self.config.max_batch_bytes);
+            if given.is_empty() {
+                return;
+            }
+            for (sequence, reason) in self.append_proposals(self.config.id, run, given) {
+                if let Some(token) = self.proposals.resolve(run, sequence) {
+                    self.reject(token, reason);
+                }
+            }
+        }
+    }
+
+    /// Takes proposals into the log; gives those that it refuses.
+    fn append_proposals(&mut self, node: NodeId, run: u64, proposals: Vec<Forwarded>) -> Vec<(u64, Rejection)> {
+        let mut refused = Vec::new();
+        for proposal in proposals {
+            let Some(payload) = proposal.payload else { continue };
+            if payload.len() > self.config.max_command_bytes {
+                refused.push((proposal.sequence, Rejection::TooLarge));
+            } else if self.log.bytes() + payload.len() > self.config.max_log_bytes {
+                refused.push((proposal.sequence, Rejection::LogFull));
+            } else {
+                self.append(EntryKind::Command { origin: Origin { node, run, sequence: proposal.sequence }, payload });
+            }
+        }
+        refused
+    }
+
+    /// Proposals that another node passes on.
+    pub(crate) fn on_forward_request(&mut self, from: NodeId, request: ForwardRequest) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let run = request.run;
+        let (new, received) = leader.streams.take(from, request);
+        let refused = self.append_proposals(from, run, new);
+        let response = ForwardResponse { term: self.persistent.current_term, run, received, refused };
+        self.send(from, Message::ForwardResponse(response));
+    }
+
+    /// Sends each peer what is due: entries, a heartbeat, or news of the commit index.
+    pub(crate) fn replicate(&mut self) {
+        let Self { role: Role::Leader(leader), log, config, mail, .. } = self else { return };
+        let term = self.persistent.current_term;
+        let opened = log.commit_index() >= leader.first_index;
+        let round_begins = opened && leader.reads.begin(log.commit_index());
+        let heartbeat_due = round_begins || self.now >= leader.heartbeat_at;
+        if heartbeat_due {
+            leader.heartbeat_at = self.now + config.heartbeat_interval;
+        }
+        for (&peer, progress) in &mut leader.peers {
+            while progress.may_send(self.now, log.last().index, config.max_inflight, config.election_timeout_min) {
+                let request = entries_for(progress, log, term, config.max_batch_bytes);
+                progress.sent(self.now, last_index(&request), request.leader_commit);
+                mail.send(peer, Message::AppendEntriesRequest(request));
+            }
+            let commit_index = log.commit_index().min(progress.match_index);
+            if heartbeat_due || commit_index > progress.commit_sent {
+                progress.commit_sent = progress.commit_sent.max(commit_index);
+                let round = leader.reads.number();
+                mail.send(peer, Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round }));
+            }
+        }
+        self.answer_read_index();
+    }
+
+    /// A peer's answer to entries.
+    pub(crate) fn on_append_entries_response(&mut self, from: NodeId, response: &AppendEntriesResponse) {
+        let last = self.log.last().index;
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
+        progress.heard_at = now;
+        match response.outcome {
+            AppendOutcome::Appended { match_index } if match_index > last => {
+                self.refuse(from, &format!("it acknowledges entry {match_index}, but this leader's log ends at {last}"));
+            }
+            AppendOutcome::Appended { match_index } => progress.appended(now, match_index),
+            AppendOutcome::Conflict { rejected, conflict, first_of_term } => {
+                progress.conflicted(&self.log, rejected, conflict, first_of_term)
+            }
+        }
+    }
+
+    /// A peer's answer to a heartbeat.
+    pub(crate) fn on_heartbeat_response(&mut self, from: NodeId, response: &HeartbeatResponse) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let latest = leader.reads.number();
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
+        if response.round > latest {
+            return self.refuse(from, &format!("it confirms round {}, but the latest is {latest}", response.round));
+        }
+        progress.heard_at = now;
+        progress.round = progress.round.max(response.round);
+    }
+
+    /// Commits what a majority holds durably, itself included: but only up to an entry of its own term (Raft paper, §5.4.2).
+    pub(crate) fn advance_commit_index(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let durable = |voter: NodeId| leader.peers.get(&voter).map_or(self.outbox.durable_index(), |progress| progress.match_index);
+        let reached = self.membership.reached_by_quorum(durable);
+        let own_term = self.log.term_at(reached) == Some(self.persistent.current_term);
+        if own_term || self.config.has_bug(Bug::CommitEarlierTerms) {
+            self.log.commit_to(reached);
+        }
+    }
+
+    /// A question for the index that reads must wait for.
+    pub(crate) fn on_read_index_request(&mut self, from: NodeId, request: &ReadIndexRequest) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.reads.add(Reader { node: from, id: request.id });
+        }
+    }
+
+    /// Answers those whose round a majority has confirmed.
+    fn answer_read_index(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let confirmed = |voter: NodeId| leader.peers.get(&voter).map_or(u64::MAX, |progress| progress.round);
+        let Some((read_index, readers)) = leader.reads.finish(self.membership.reached_by_quorum(confirmed)) else { return };
+        let term = self.persistent.current_term;
+        for reader in readers {
+            if reader.node == self.config.id {
+                self.reads.answered(reader.id, read_index);
+            } else {
+                self.send(reader.node, Message::ReadIndexResponse(ReadIndexResponse { term, id: reader.id, read_index }));
+            }
+        }
+    }
+
+    /// Steps down when a majority has been silent for an election timeout (dissertation, §6.2): clients must not wait for a leader that can't commit.
+    pub(crate) fn check_quorum(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let heard = |voter: NodeId| {
+            leader.peers.get(&voter).is_none_or(|progress| self.now.since(progress.heard_at) < self.config.election_timeout_max)
+        };
+        if !self.membership.is_quorum(heard) {
+            self.note(LogLevel::Warn, format!("no majority was heard of for {} ms", self.config.election_timeout_max.as_millis()));
+            self.follow(NodeId::NONE);
+        }
+    }
+}
+
+/// The request that a peer is due next: entries from `next_index` on.
+fn entries_for(progress: &Progress, log: &RaftLog, term: Term, max_bytes: usize) -> AppendEntriesRequest {
+    let index = progress.next_index.previous();
+    let prev_term = log.term_at(index).expect("next_index is at most one beyond the log");
+    AppendEntriesRequest {
+        term,
+        prev_log: EntryId { term: prev_term, index },
+        leader_commit: log.commit_index(),
+        entries: log.batch(progress.next_index, max_bytes),
+    }
+}
+
+/// The last index that a request speaks of.
+fn last_index(request: &AppendEntriesRequest) -> LogIndex {
+    request.entries.last().map_or(request.prev_log.index, |entry| entry.id.index)
+}

@@ -1,0 +1,77 @@
+//! The consensus core of Ukehi: a Raft node that does no IO.
+//!
+//! It follows the Raft paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", extended version) and Ongaro's dissertation
+//! ("Consensus: Bridging Theory and Practice"); where it departs from them, the code says so.
+//!
+//! # A tour
+//!
+//! - [`io`]: what goes in and what comes out, and the order of effects on which durability rests. Start here.
+//! - [`Node`]: the entry point [`Node::step`], the rule of terms, one match for all messages.
+//! - `follower`, `candidate`, `leader`: what each role does with them. `role` holds their data.
+//! - [`RaftLog`]: the log and its invariants. `outbox`: what waits for the disk. `progress`: a leader's view of a peer.
+//! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
+//! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
+//!
+//! # A cluster of one
+//!
+//! ```
+//! use amaters_cluster_core::{Config, Effect, Input, Instant, Node, NodeId, Ticket, Token};
+//!
+//! let mut node = Node::new(Config::new(NodeId(1), vec![NodeId(1)]))?;
+//! node.start(Instant(0));
+//! node.step(Instant(0), Input::Propose { token: Token(1), command: "x=1".into() }, &mut Vec::new());
+//!
+//! // A driver ticks, and carries out the effects. This one calls everything durable at once.
+//! let mut applied = Vec::new();
+//! for _ in 0..4 {
+//!     let mut effects = Vec::new();
+//!     node.step(Instant(0), Input::Tick, &mut effects);
+//!     for effect in effects {
+//!         match effect {
+//!             Effect::Persist { ticket, .. } => node.step(Instant(0), Input::Persisted { ticket }, &mut Vec::new()),
+//!             Effect::Apply { commands } => applied.extend(commands),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(applied[0].token, Some(Token(1)));
+//! # Ok::<(), amaters_cluster_core::ConfigError>(())
+//! ```
+
+#![deny(unsafe_code)]
+
+mod candidate;
+#[cfg(feature = "component")]
+#[allow(unsafe_code, reason = "wit-bindgen's glue to the host is unsafe by nature")]
+pub mod component;
+pub mod config;
+pub mod entry;
+mod follower;
+pub mod io;
+mod leader;
+pub mod log;
+mod membership;
+pub mod message;
+mod node;
+mod outbox;
+#[cfg(not(feature = "planted-bugs"))]
+mod planted;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+mod progress;
+mod proposals;
+mod reads;
+mod rng;
+mod role;
+mod status;
+pub mod types;
+pub mod wire;
+
+pub use config::{Config, ConfigError, MAX_VOTERS};
+pub use entry::{EntryKind, LogEntry, Origin, Payload};
+pub use io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection};
+pub use log::RaftLog;
+pub use node::{JournalError, Node};
+pub use status::{Counters, NodeState, PeerStatus, Status};
+pub use types::{EntryId, GroupId, Instant, LogIndex, NodeId, Term, Ticket, Token};
+pub use wire::PersistentState;

@@ -1,0 +1,276 @@
+//! The log in memory, over what storage keeps.
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use crate::entry::LogEntry;
+use crate::types::{EntryId, LogIndex, Term};
+
+/// The log of a node, with how far it is committed and applied.
+///
+/// Invariants, asserted where the log changes:
+///
+/// 1. Indexes are contiguous, from 1.
+/// 2. Terms never fall from one entry to the next.
+/// 3. A committed entry is never removed or replaced.
+/// 4. applied ≤ committed ≤ last.
+/// 5. The commit index never falls.
+#[derive(Debug, Default)]
+pub struct RaftLog {
+    entries: VecDeque<LogEntry>,
+    bytes: usize,
+    commit_index: LogIndex,
+    applied_index: LogIndex,
+}
+
+/// Entries from a leader that can't belong to this log. The sender is faulty, or this node's storage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LogConflict {
+    /// Not consecutive, or with falling terms.
+    #[error("entry {got} comes where the log expects one with index {expected} and a term no lower than its predecessor's")]
+    Malformed {
+        /// The entry that came.
+        got: EntryId,
+        /// The index that was due.
+        expected: LogIndex,
+    },
+    /// They would replace a committed entry.
+    #[error("entry {got} would replace the committed entry {committed}: two logs have diverged, and no data of either may be dropped")]
+    Committed {
+        /// The entry that came.
+        got: EntryId,
+        /// What the log holds there.
+        committed: EntryId,
+    },
+}
+
+impl RaftLog {
+    /// The last entry's name; zeros for an empty log.
+    #[must_use]
+    pub fn last(&self) -> EntryId {
+        self.entries.back().map(|entry| entry.id).unwrap_or_default()
+    }
+
+    /// The last index known to be committed.
+    #[must_use]
+    pub fn commit_index(&self) -> LogIndex {
+        self.commit_index
+    }
+
+    /// The last index handed to the state machine.
+    #[must_use]
+    pub fn applied_index(&self) -> LogIndex {
+        self.applied_index
+    }
+
+    /// About how many bytes the log takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The entry at an index.
+    #[must_use]
+    pub fn get(&self, index: LogIndex) -> Option<&LogEntry> {
+        self.entries.get(position(index)?)
+    }
+
+    /// The term at an index; 0 for index 0, none beyond the end.
+    #[must_use]
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index.is_none() { Some(Term::NONE) } else { self.get(index).map(|entry| entry.id.term) }
+    }
+
+    /// Whether the log holds this very entry: then, by the log matching property, it holds all before it too (Raft paper, §5.3).
+    #[must_use]
+    pub fn contains(&self, id: EntryId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// Entries from an index on.
+    pub fn iter_from(&self, from: LogIndex) -> impl Iterator<Item = &LogEntry> {
+        self.entries.range(position(from).unwrap_or(0).min(self.entries.len())..)
+    }
+
+    /// Entries from an index on, up to `max_bytes` of memory: at least one, if there is one.
+    #[must_use]
+    pub fn batch(&self, from: LogIndex, max_bytes: usize) -> Vec<LogEntry> {
+        let mut bytes = 0;
+        self.iter_from(from)
+            .take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.size();
+                first || bytes <= max_bytes
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// The first index of the term that the log holds at `index`.
+    #[must_use]
+    pub fn first_of_term_at(&self, index: LogIndex) -> LogIndex {
+        let Some(term) = self.term_at(index) else { return self.last().index.next() };
+        let first = self.entries.partition_point(|entry| entry.id.term < term);
+        LogIndex(first as u64).next()
+    }
+
+    /// The last index whose term is at most `term`.
+    #[must_use]
+    pub fn last_at_or_before(&self, term: Term) -> LogIndex {
+        LogIndex(self.entries.partition_point(|entry| entry.id.term <= term) as u64)
+    }
+
+    /// Adds an entry at the end.
+    ///
+    /// # Panics
+    /// If it isn't the next one: a bug of this node.
+    pub fn push(&mut self, entry: LogEntry) {
+        let last = self.last();
+        assert_eq!(entry.id.index, last.index.next(), "invariant 1: indexes are contiguous");
+        assert!(entry.id.term >= last.term, "invariant 2: terms never fall");
+        self.bytes += entry.size();
+        self.entries.push_back(entry);
+    }
+
+    /// Takes in entries from a leader whose predecessor the log holds (AppendEntries rules 3 and 4, Raft paper, figure 2).
+    ///
+    /// Only a real conflict removes anything: entries that are here already stay, and so does what follows them, since a delayed or
+    /// repeated request must not undo a later one. Returns the first index that was written, if any was.
+    ///
+    /// # Errors
+    /// The entries can't be right. The log is as it was.
+    pub fn splice(&mut self, prev: EntryId, entries: Vec<LogEntry>) -> Result<Option<LogIndex>, LogConflict> {
+        let mut before = prev;
+        for entry in &entries {
+            if entry.id.index != before.index.next() || entry.id.term < before.term {
+                return Err(LogConflict::Malformed { got: entry.id, expected: before.index.next() });
+            }
+            before = entry.id;
+        }
+        let Some(new) = entries.iter().position(|entry| !self.contains(entry.id)) else { return Ok(None) };
+        let first = entries[new].id;
+        if first.index <= self.commit_index {
+            let committed = EntryId { index: first.index, term: self.term_at(first.index).unwrap_or_default() };
+            return Err(LogConflict::Committed { got: first, committed });
+        }
+        self.truncate_from(first.index);
+        for entry in entries.into_iter().skip(new) {
+            self.push(entry);
+        }
+        Ok(Some(first.index))
+    }
+
+    /// Removes what stands at an index and after it.
+    pub(crate) fn truncate_from(&mut self, from: LogIndex) {
+        assert!(from > self.commit_index, "invariant 3: committed entries stay");
+        while self.last().index >= from
+            && let Some(entry) = self.entries.pop_back()
+        {
+            self.bytes -= entry.size();
+        }
+    }
+
+    /// Marks everything up to an index as committed.
+    ///
+    /// # Panics
+    /// If the log isn't that long: a bug of this node.
+    pub fn commit_to(&mut self, index: LogIndex) {
+        assert!(index <= self.last().index, "invariant 4: committed entries are in the log");
+        self.commit_index = self.commit_index.max(index); // invariant 5
+    }
+
+    /// The committed entries that are yet to be applied; they count as applied from here on.
+    pub fn take_committed(&mut self) -> impl Iterator<Item = &LogEntry> {
+        let from = position(self.applied_index.next()).unwrap_or(0);
+        let to = position(self.commit_index.next()).unwrap_or(0);
+        self.applied_index = self.commit_index;
+        self.entries.range(from..to)
+    }
+}
+
+/// Where an index stands in the queue; none for index 0.
+fn position(index: LogIndex) -> Option<usize> {
+    usize::try_from(index.0.checked_sub(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::EntryKind;
+
+    fn id(index: u64, term: u64) -> EntryId {
+        EntryId { index: LogIndex(index), term: Term(term) }
+    }
+
+    fn entries(first: u64, terms: &[u64]) -> Vec<LogEntry> {
+        (first..).zip(terms).map(|(index, term)| LogEntry { id: id(index, *term), kind: EntryKind::NoOp }).collect()
+    }
+
+    fn log(terms: &[u64]) -> RaftLog {
+        let mut log = RaftLog::default();
+        entries(1, terms).into_iter().for_each(|entry| log.push(entry));
+        log
+    }
+
+    fn terms(log: &RaftLog) -> Vec<u64> {
+        log.iter_from(LogIndex(1)).map(|entry| entry.id.term.0).collect()
+    }
+
+    #[test]
+    fn a_repeated_request_removes_nothing_that_came_after_it() {
+        let mut log = log(&[1, 1, 1, 2]);
+        assert_eq!(log.splice(id(0, 0), entries(1, &[1, 1])), Ok(None));
+        assert_eq!(terms(&log), [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_conflict_replaces_the_tail_from_there() {
+        let mut log = log(&[1, 1, 2, 2]);
+        assert_eq!(log.splice(id(1, 1), entries(2, &[1, 3])), Ok(Some(LogIndex(3))));
+        assert_eq!(terms(&log), [1, 1, 3]);
+    }
+
+    #[test]
+    fn committed_entries_are_never_replaced() {
+        let mut log = log(&[1, 1, 1]);
+        log.commit_to(LogIndex(2));
+        assert_eq!(log.splice(id(1, 1), entries(2, &[2])), Err(LogConflict::Committed { got: id(2, 2), committed: id(2, 1) }));
+        assert_eq!(terms(&log), [1, 1, 1]);
+    }
+
+    #[test]
+    fn entries_that_leave_a_gap_or_fall_in_term_are_refused() {
+        let mut log = log(&[3]);
+        let gap = entries(3, &[3]);
+        assert_eq!(log.splice(id(1, 3), gap), Err(LogConflict::Malformed { got: id(3, 3), expected: LogIndex(2) }));
+        assert_eq!(log.splice(id(1, 3), entries(2, &[2])), Err(LogConflict::Malformed { got: id(2, 2), expected: LogIndex(2) }));
+    }
+
+    #[test]
+    fn each_committed_entry_is_taken_once() {
+        let mut log = log(&[1, 1, 1]);
+        log.commit_to(LogIndex(2));
+        assert_eq!(log.take_committed().map(|entry| entry.id.index.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(log.take_committed().count(), 0);
+        log.commit_to(LogIndex(3));
+        assert_eq!(log.take_committed().map(|entry| entry.id.index.0).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn a_batch_holds_at_least_one_entry() {
+        let log = log(&[1, 1, 1]);
+        assert_eq!(log.batch(LogIndex(2), 1).len(), 1);
+        assert_eq!(log.batch(LogIndex(2), 1 << 20).len(), 2);
+        assert_eq!(log.batch(LogIndex(4), 1 << 20).len(), 0);
+    }
+
+    #[test]
+    fn the_bounds_of_terms_are_found() {
+        let log = log(&[1, 1, 3, 3, 5]);
+        assert_eq!(log.first_of_term_at(LogIndex(4)), LogIndex(3));
+        assert_eq!(log.last_at_or_before(Term(3)), LogIndex(4));
+        assert_eq!(log.last_at_or_before(Term(2)), LogIndex(2));
+        assert_eq!(log.last_at_or_before(Term(0)), LogIndex(0));
+    }
+}

@@ -1,0 +1,424 @@
+//! The node: one entry point, the rule of terms, and one match for each kind of input.
+//!
+//! What each role does with a message is in [`crate::follower`], [`crate::candidate`] and [`crate::leader`].
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::config::{Config, ConfigError};
+use crate::entry::{EntryKind, Payload};
+use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection};
+use crate::log::RaftLog;
+use crate::membership::Membership;
+use crate::message::{Envelope, ForwardResponse, Message};
+use crate::outbox::{Mail, Outbox};
+use crate::planted::Bug;
+use crate::proposals::Proposals;
+use crate::reads::Reads;
+use crate::rng::Rng;
+use crate::role::{Follower, Role};
+use crate::status::{Counters, NodeState, PeerStatus, Status};
+use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
+use crate::wire::{self, PersistentState, WireError};
+
+/// A Raft node without IO, clock or randomness of its own: equal inputs give equal effects.
+///
+/// Life: [`Node::new`], [`Node::recover`] for what storage kept, [`Node::start`], then [`Node::step`] for each input.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) config: Config,
+    pub(crate) membership: Membership,
+    pub(crate) now: Instant,
+    pub(crate) rng: Rng,
+    pub(crate) persistent: PersistentState,
+    pub(crate) log: RaftLog,
+    pub(crate) role: Role,
+    pub(crate) outbox: Outbox,
+    pub(crate) mail: Mail,
+    pub(crate) proposals: Proposals,
+    pub(crate) reads: Reads,
+    pub(crate) heard_at: BTreeMap<NodeId, Instant>,
+    pub(crate) counters: Counters,
+    applied_term: Term,
+    rejected: Vec<Rejected>,
+}
+
+/// A journal that can't be this node's.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum JournalError {
+    /// An operation can't be read.
+    #[error("the journal can't be read")]
+    Malformed(#[from] WireError),
+    /// Operations don't fit together.
+    #[error("the journal holds {got} where {expected} was expected: it is not the whole journal of one node, in its order")]
+    Incoherent {
+        /// What was found.
+        got: String,
+        /// What was expected.
+        expected: String,
+    },
+}
+
+impl Node {
+    /// A node with an empty log, in term 0.
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut rng = Rng::new(config.seed);
+        let run = rng.next();
+        Ok(Self {
+            membership: Membership::new(config.voters.clone()),
+            now: Instant::default(),
+            rng,
+            persistent: PersistentState::default(),
+            log: RaftLog::default(),
+            role: Role::Follower(Follower { leader: NodeId::NONE, heard_at: Instant::default(), election_at: Instant(u64::MAX) }),
+            outbox: Outbox::new(LogIndex::NONE),
+            mail: Mail::new(config.group, config.id),
+            proposals: Proposals::new(run),
+            reads: Reads::new(run),
+            heard_at: BTreeMap::new(),
+            counters: Counters::default(),
+            applied_term: Term::NONE,
+            rejected: Vec::new(),
+            config,
+        })
+    }
+
+    /// Takes back an operation that storage kept, in the order of the journal. Before [`Node::start`] alone.
+    ///
+    /// # Errors
+    /// The journal can't be this node's.
+    pub fn recover(&mut self, operation: Operation) -> Result<(), JournalError> {
+        match operation {
+            Operation::HardState(bytes) => {
+                let state = wire::decode_hard_state(&bytes)?;
+                expect(state.current_term >= self.persistent.current_term, || {
+                    (format!("term {}", state.current_term), format!("at least term {}", self.persistent.current_term))
+                })?;
+                self.persistent = state;
+            }
+            Operation::Append { first, count, entries } => {
+                let last = self.log.last().index;
+                expect(first <= last.next(), || (format!("entry {first}"), format!("at most entry {}", last.next())))?;
+                let entries = wire::decode_entries(first, count, &entries)?;
+                let newest = entries.last().map_or(Term::NONE, |entry| entry.id.term);
+                expect(newest <= self.persistent.current_term, || {
+                    (format!("an entry of term {newest}"), format!("at most term {}", self.persistent.current_term))
+                })?;
+                self.log.truncate_from(first);
+                let incoherent = |error: crate::log::LogConflict| JournalError::Incoherent {
+                    got: error.to_string(),
+                    expected: "consecutive entries".to_owned(),
+                };
+                self.log.splice(self.log.last(), entries).map_err(incoherent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the recovery: from here on the node takes part. It waits for a leader, unless it is alone.
+    pub fn start(&mut self, now: Instant) {
+        self.now = now;
+        self.outbox = Outbox::new(self.log.last().index);
+        self.heard_at = self.peers().map(|peer| (peer, now)).collect();
+        self.follow(NodeId::NONE);
+        if let (Role::Follower(follower), [_]) = (&mut self.role, self.membership.voters()) {
+            follower.election_at = now;
+        }
+    }
+
+    /// Takes one input. What follows from it is in the effects of the next [`Input::Tick`].
+    pub fn step(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => self.tick(effects),
+            Input::Receive { sender, envelope } => self.receive(sender, &envelope),
+            Input::Propose { token, command } => self.propose(token, command),
+            Input::Read { token } => self.reads.add(token, self.now + self.config.request_timeout),
+            Input::Persisted { ticket } => self.persisted(ticket),
+        }
+    }
+
+    /// Reports the node's state.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let match_index = |peer| match &self.role {
+            Role::Leader(leader) => leader.peers.get(&peer).map_or(LogIndex::NONE, |progress| progress.match_index),
+            _ => LogIndex::NONE,
+        };
+        let silent = |peer| now.since(self.heard_at.get(&peer).copied().unwrap_or_default());
+        Status {
+            id: self.config.id,
+            state: self.state(),
+            term: self.persistent.current_term,
+            leader: self.leader(),
+            commit_index: self.log.commit_index(),
+            applied_index: self.log.applied_index(),
+            last_index: self.log.last().index,
+            durable_index: self.outbox.durable_index(),
+            log_bytes: self.log.bytes(),
+            peers: self.peers().map(|id| PeerStatus { id, match_index: match_index(id), silent: silent(id) }).collect(),
+            counters: self.counters,
+        }
+    }
+
+    /// The log, to look at.
+    #[must_use]
+    pub fn log(&self) -> &RaftLog {
+        &self.log
+    }
+
+    /// Term and vote.
+    #[must_use]
+    pub fn persistent_state(&self) -> PersistentState {
+        self.persistent
+    }
+
+    /// What the node is.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        match &self.role {
+            Role::Follower(_) => NodeState::Follower,
+            Role::PreCandidate(_) => NodeState::PreCandidate,
+            Role::Candidate(_) => NodeState::Candidate,
+            Role::Leader(_) => NodeState::Leader,
+        }
+    }
+
+    /// The leader of the current term, as far as the node knows; or none.
+    #[must_use]
+    pub fn leader(&self) -> NodeId {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::Leader(_) => self.config.id,
+            Role::PreCandidate(_) | Role::Candidate(_) => NodeId::NONE,
+        }
+    }
+}
+
+// Inputs.
+impl Node {
+    fn receive(&mut self, sender: NodeId, bytes: &[u8]) {
+        match wire::decode_envelope(bytes) {
+            Ok(envelope) if envelope.from != sender => self.refuse(sender, &format!("it names node {} as its sender", envelope.from)),
+            Ok(Envelope { to, .. }) if to != self.config.id => self.refuse(sender, &format!("it is for node {to}")),
+            Ok(Envelope { group, .. }) if group != self.config.group => self.refuse(sender, &format!("it is for group {group}")),
+            Ok(_) if sender == self.config.id || !self.membership.contains(sender) => {
+                self.refuse(sender, "its sender is not another member")
+            }
+            Ok(envelope) => {
+                self.heard_at.insert(sender, self.now);
+                self.handle(sender, envelope.message);
+            }
+            Err(error) => self.refuse(sender, &error.to_string()),
+        }
+    }
+
+    /// Counts an envelope that makes no sense, and says so.
+    pub(crate) fn refuse(&mut self, sender: NodeId, reason: &str) {
+        self.counters.refused_envelopes += 1;
+        self.note(LogLevel::Warn, format!("an envelope from node {sender} was refused: {reason}"));
+    }
+
+    /// The rule of terms (Raft paper, figure 2, "all servers"), then one match for each kind of message.
+    fn handle(&mut self, from: NodeId, message: Message) {
+        let current = self.persistent.current_term;
+        match &message {
+            // A question about a term that nobody is in yet: it moves nobody's, and may come from any.
+            Message::PreVoteRequest(_) => {}
+            _ if message.term() > current => {
+                self.enter_term(message.term(), if message.is_from_leader() { from } else { NodeId::NONE });
+            }
+            // Whoever promises a vote may be behind.
+            Message::PreVoteResponse(_) => {}
+            _ if message.term() < current => return self.answer_earlier_term(from, &message),
+            _ => {}
+        }
+        match message {
+            Message::PreVoteRequest(request) => self.on_pre_vote_request(from, &request),
+            Message::PreVoteResponse(response) => self.on_pre_vote_response(from, &response),
+            Message::RequestVoteRequest(request) => self.on_request_vote_request(from, &request),
+            Message::RequestVoteResponse(response) => self.on_request_vote_response(from, &response),
+            Message::AppendEntriesRequest(request) => self.on_append_entries_request(from, request),
+            Message::AppendEntriesResponse(response) => self.on_append_entries_response(from, &response),
+            Message::HeartbeatRequest(request) => self.on_heartbeat_request(from, &request),
+            Message::HeartbeatResponse(response) => self.on_heartbeat_response(from, &response),
+            Message::ForwardRequest(request) => self.on_forward_request(from, request),
+            Message::ForwardResponse(response) => self.on_forward_response(&response),
+            Message::ReadIndexRequest(request) => self.on_read_index_request(from, &request),
+            Message::ReadIndexResponse(response) => self.reads.answered(response.id, response.read_index),
+        }
+    }
+
+    fn propose(&mut self, token: Token, command: Payload) {
+        self.counters.proposals += 1;
+        if command.len() > self.config.max_command_bytes {
+            self.reject(token, Rejection::TooLarge);
+        } else if self.proposals.bytes() + command.len() > self.config.max_pending_bytes {
+            self.reject(token, Rejection::Overloaded);
+        } else {
+            self.proposals.add(token, command, self.now + self.config.request_timeout);
+        }
+    }
+
+    pub(crate) fn reject(&mut self, token: Token, reason: Rejection) {
+        self.rejected.push(Rejected { token, reason, leader: self.leader() });
+    }
+
+    fn persisted(&mut self, ticket: Ticket) {
+        if !self.outbox.persisted(ticket) {
+            self.note(LogLevel::Error, format!("storage reported ticket {ticket} as durable, which was never submitted: it is ignored"));
+        }
+    }
+}
+
+// What is due.
+impl Node {
+    fn tick(&mut self, effects: &mut Vec<Effect>) {
+        self.take_own_votes();
+        self.check_timers();
+        self.route_requests();
+        self.advance_commit_index();
+        self.flush(effects);
+    }
+
+    /// This node's own vote counts once it is durable, like any other (Raft paper, §5.2): it comes back here from the outbox.
+    fn take_own_votes(&mut self) {
+        let early = self.config.has_bug(Bug::AckBeforeDurable);
+        while let Some((to, message)) = self.outbox.pop_released(early) {
+            if to == self.config.id { self.handle(to, message) } else { self.send(to, message) }
+        }
+    }
+
+    fn check_timers(&mut self) {
+        match &self.role {
+            Role::Follower(follower) if self.now >= follower.election_at => self.start_pre_vote(),
+            Role::PreCandidate(ballot) | Role::Candidate(ballot) if self.now >= ballot.retry_at => self.start_pre_vote(),
+            Role::Leader(_) => self.check_quorum(),
+            _ => {}
+        }
+    }
+
+    /// Emits what has become due, in the order of the contract.
+    fn flush(&mut self, effects: &mut Vec<Effect>) {
+        self.outbox.submit(&self.persistent, &self.log, effects);
+        self.take_own_votes(); // those that had nothing to wait for
+        self.replicate();
+        self.mail.leave(effects);
+        self.apply(effects);
+        let ready = self.reads.ready(self.log.applied_index());
+        if !ready.is_empty() {
+            effects.push(Effect::ServeReads { tokens: ready });
+        }
+        if !self.rejected.is_empty() {
+            self.counters.rejections += self.rejected.len() as u64;
+            effects.push(Effect::Reject { requests: std::mem::take(&mut self.rejected) });
+        }
+    }
+
+    fn apply(&mut self, effects: &mut Vec<Effect>) {
+        let mut commands = Vec::new();
+        for entry in self.log.take_committed() {
+            if entry.id.term > self.applied_term {
+                self.applied_term = entry.id.term;
+                self.proposals.reclaim_before(entry.id.term);
+            }
+            if let EntryKind::Command { origin, payload } = &entry.kind {
+                let own = origin.node == self.config.id;
+                let token = if own { self.proposals.resolve(origin.run, origin.sequence) } else { None };
+                commands.push(Committed { index: entry.id.index, term: entry.id.term, token, command: payload.clone() });
+            }
+        }
+        if !commands.is_empty() {
+            effects.push(Effect::Apply { commands });
+        }
+    }
+
+    /// Gives proposals and reads to the leader, if one is known, and gives up on those that have waited too long.
+    fn route_requests(&mut self) {
+        let (leader, term, retry) = (self.leader(), self.persistent.current_term, self.config.election_timeout_min);
+        if leader == self.config.id {
+            self.append_own_proposals();
+        } else if !leader.is_none() {
+            while let Some(request) = self.proposals.forward_to(term, self.now, retry, self.config.max_batch_bytes) {
+                self.send(leader, Message::ForwardRequest(request));
+            }
+        }
+        if !leader.is_none()
+            && let Some(request) = self.reads.ask(term, self.now, retry)
+        {
+            if leader == self.config.id {
+                self.on_read_index_request(leader, &request)
+            } else {
+                self.send(leader, Message::ReadIndexRequest(request))
+            }
+        }
+        self.proposals.expire(self.now, leader, &mut self.rejected);
+        self.reads.expire(self.now, leader, &mut self.rejected);
+    }
+
+    fn on_forward_response(&mut self, response: &ForwardResponse) {
+        self.proposals.received(response.run, response.term, response.received, self.now);
+        for (sequence, reason) in &response.refused {
+            if let Some(token) = self.proposals.resolve(response.run, *sequence) {
+                self.reject(token, *reason);
+            }
+        }
+    }
+}
+
+// Helpers of all roles.
+impl Node {
+    /// Moves to a later term, as a follower of `leader` or of nobody yet.
+    pub(crate) fn enter_term(&mut self, term: Term, leader: NodeId) {
+        assert!(term > self.persistent.current_term, "terms only grow");
+        self.persistent = PersistentState { current_term: term, voted_for: NodeId::NONE };
+        self.outbox.hard_state_changed();
+        self.follow(leader);
+    }
+
+    /// Becomes a follower in the current term, and begins a new wait.
+    pub(crate) fn follow(&mut self, leader: NodeId) {
+        if self.state() == NodeState::Leader {
+            self.note(LogLevel::Info, format!("stepped down in term {}", self.persistent.current_term));
+        }
+        let election_at = self.draw_election_time();
+        self.role = Role::Follower(Follower { leader, heard_at: self.now, election_at });
+        if !leader.is_none() {
+            self.note(LogLevel::Info, format!("follows node {leader} in term {}", self.persistent.current_term));
+        }
+    }
+
+    /// A moment between the shortest and the longest election timeout from now (Raft paper, §5.2).
+    pub(crate) fn draw_election_time(&mut self) -> Instant {
+        let nanos = |wait: std::time::Duration| u64::try_from(wait.as_nanos()).expect("the configuration bounds it");
+        let wait = self.rng.between(nanos(self.config.election_timeout_min), nanos(self.config.election_timeout_max));
+        self.now + std::time::Duration::from_nanos(wait)
+    }
+
+    /// The other members.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.membership.voters().iter().copied().filter(|voter| *voter != self.config.id)
+    }
+
+    /// Sends a message that speaks for nothing on this node's disk.
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        self.mail.send(to, message);
+    }
+
+    pub(crate) fn note(&mut self, level: LogLevel, message: String) {
+        self.mail.note(level, message);
+    }
+}
+
+fn expect(holds: bool, found: impl FnOnce() -> (String, String)) -> Result<(), JournalError> {
+    if holds {
+        return Ok(());
+    }
+    let (got, expected) = found();
+    Err(JournalError::Incoherent { got, expected })
+}

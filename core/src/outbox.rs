@@ -1,0 +1,208 @@
+//! Keeps the durability contract: what waits for the disk, and what may leave.
+//!
+//! The contract itself is written beside [`Effect`](crate::io::Effect). Here is the book-keeping: which submission covers which part of the
+//! log, and which messages wait for which submission.
+
+use std::collections::VecDeque;
+
+use crate::io::{Effect, LogLevel};
+use crate::log::RaftLog;
+use crate::message::{Envelope, Message};
+use crate::types::{GroupId, LogIndex, NodeId, Ticket};
+use crate::wire::{self, PersistentState};
+
+/// Unsaved changes, submissions under way, and messages that wait for them.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    hard_state_changed: bool,
+    unsaved_from: Option<LogIndex>,
+    submitted: Ticket,
+    durable: Ticket,
+    durable_index: LogIndex,
+    under_way: VecDeque<Submission>,
+    /// Messages that speak for what has changed since the last submission.
+    fresh: Vec<(NodeId, Message)>,
+    /// Messages that wait for a submission.
+    held: VecDeque<Held>,
+}
+
+#[derive(Debug)]
+struct Submission {
+    ticket: Ticket,
+    /// What is durable of the log as it is now, once this submission is.
+    last_index: LogIndex,
+}
+
+#[derive(Debug)]
+struct Held {
+    until: Ticket,
+    to: NodeId,
+    message: Message,
+}
+
+impl Outbox {
+    /// For a log that storage gave back up to `durable_index`.
+    pub(crate) fn new(durable_index: LogIndex) -> Self {
+        Self {
+            hard_state_changed: false,
+            unsaved_from: None,
+            submitted: Ticket::NONE,
+            durable: Ticket::NONE,
+            durable_index,
+            under_way: VecDeque::new(),
+            fresh: Vec::new(),
+            held: VecDeque::new(),
+        }
+    }
+
+    /// The last index that is durable.
+    pub(crate) fn durable_index(&self) -> LogIndex {
+        self.durable_index
+    }
+
+    /// Term or vote changed.
+    pub(crate) fn hard_state_changed(&mut self) {
+        self.hard_state_changed = true;
+    }
+
+    /// The log changed from an index on. What was on its way to disk beyond it no longer counts.
+    pub(crate) fn log_changed(&mut self, from: LogIndex) {
+        self.unsaved_from = Some(self.unsaved_from.map_or(from, |earlier| earlier.min(from)));
+        self.durable_index = self.durable_index.min(from.previous());
+        for submission in &mut self.under_way {
+            submission.last_index = submission.last_index.min(from.previous());
+        }
+    }
+
+    /// Sends a message once all that this node has changed so far is durable.
+    pub(crate) fn send_when_durable(&mut self, to: NodeId, message: Message) {
+        self.fresh.push((to, message));
+    }
+
+    /// Storage says that everything up to a ticket is durable. A ticket that was never given out is ignored: `false`.
+    pub(crate) fn persisted(&mut self, ticket: Ticket) -> bool {
+        if ticket > self.submitted {
+            return false;
+        }
+        self.durable = self.durable.max(ticket);
+        while let Some(submission) = self.under_way.pop_front_if(|submission| submission.ticket <= ticket) {
+            self.durable_index = self.durable_index.max(submission.last_index);
+        }
+        true
+    }
+
+    /// Submits what has changed, as one unit: a vote and the entries that it speaks for become durable together.
+    pub(crate) fn submit(&mut self, state: &PersistentState, log: &RaftLog, effects: &mut Vec<Effect>) {
+        let mut operations = Vec::new();
+        if std::mem::take(&mut self.hard_state_changed) {
+            operations.push(wire::hard_state_operation(state));
+        }
+        if let Some(from) = self.unsaved_from.take() {
+            let entries: Vec<_> = log.iter_from(from).collect();
+            operations.push(wire::append_operation(&entries));
+        }
+        if !operations.is_empty() {
+            self.submitted = self.submitted.next();
+            self.under_way.push_back(Submission { ticket: self.submitted, last_index: log.last().index });
+            effects.push(Effect::Persist { ticket: self.submitted, operations });
+        }
+        let until = self.submitted;
+        self.held.extend(self.fresh.drain(..).map(|(to, message)| Held { until, to, message }));
+    }
+
+    /// The next message that need not wait any more; with `early`, a planted bug, the next one whatever it waits for.
+    pub(crate) fn pop_released(&mut self, early: bool) -> Option<(NodeId, Message)> {
+        let durable = self.durable;
+        self.held.pop_front_if(|held| early || held.until <= durable).map(|held| (held.to, held.message))
+    }
+}
+
+/// What leaves with the next tick and waits for no disk: released messages, a leader's entries, lines for the log.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    group: GroupId,
+    from: NodeId,
+    effects: Vec<Effect>,
+}
+
+impl Mail {
+    pub(crate) fn new(group: GroupId, from: NodeId) -> Self {
+        Self { group, from, effects: Vec::new() }
+    }
+
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        let envelope = Envelope { group: self.group, from: self.from, to, message };
+        self.effects.push(Effect::Send { to, envelope: wire::encode_envelope(&envelope) });
+    }
+
+    pub(crate) fn note(&mut self, level: LogLevel, message: String) {
+        self.effects.push(Effect::Log { level, message });
+    }
+
+    pub(crate) fn leave(&mut self, effects: &mut Vec<Effect>) {
+        effects.append(&mut self.effects);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{EntryKind, LogEntry};
+    use crate::message::HeartbeatResponse;
+    use crate::types::{EntryId, Term};
+
+    fn log(length: u64) -> RaftLog {
+        let mut log = RaftLog::default();
+        for index in 1..=length {
+            log.push(LogEntry { id: EntryId { index: LogIndex(index), term: Term(1) }, kind: EntryKind::NoOp });
+        }
+        log
+    }
+
+    fn message(round: u64) -> Message {
+        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), round })
+    }
+
+    fn submit(outbox: &mut Outbox, log: &RaftLog) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        outbox.submit(&PersistentState::default(), log, &mut effects);
+        effects
+    }
+
+    #[test]
+    fn a_message_waits_for_all_that_changed_before_it() {
+        let mut outbox = Outbox::new(LogIndex(0));
+        outbox.send_when_durable(NodeId(2), message(1));
+        submit(&mut outbox, &log(0));
+        assert_eq!(outbox.pop_released(false), Some((NodeId(2), message(1))), "nothing had changed");
+
+        outbox.hard_state_changed();
+        outbox.send_when_durable(NodeId(2), message(2));
+        assert_eq!(submit(&mut outbox, &log(0)).len(), 1);
+        assert_eq!(outbox.pop_released(false), None);
+        assert!(outbox.persisted(Ticket(1)));
+        assert_eq!(outbox.pop_released(false), Some((NodeId(2), message(2))));
+    }
+
+    #[test]
+    fn a_late_completion_does_not_speak_for_entries_that_were_replaced() {
+        let mut outbox = Outbox::new(LogIndex(0));
+        outbox.log_changed(LogIndex(1));
+        submit(&mut outbox, &log(5));
+        outbox.log_changed(LogIndex(3));
+        submit(&mut outbox, &log(4));
+        assert!(outbox.persisted(Ticket(1)));
+        assert_eq!(outbox.durable_index(), LogIndex(2));
+        assert!(outbox.persisted(Ticket(2)));
+        assert_eq!(outbox.durable_index(), LogIndex(4));
+    }
+
+    #[test]
+    fn a_ticket_that_was_never_given_out_counts_for_nothing() {
+        let mut outbox = Outbox::new(LogIndex(0));
+        outbox.log_changed(LogIndex(1));
+        submit(&mut outbox, &log(1));
+        assert!(!outbox.persisted(Ticket(2)));
+        assert_eq!(outbox.durable_index(), LogIndex(0));
+    }
+}

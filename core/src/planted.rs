@@ -1,0 +1,33 @@
+//! Bugs that tests put in, to see that the simulator would find them. None of this is in a node that is built without the feature
+//! `planted-bugs`.
+
+/// A bug that a real implementation had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "planted-bugs"), allow(dead_code))]
+pub enum Bug {
+    /// A follower's acknowledgement names its own last entry, so that a diverging tail counts as replicated.
+    AckNamesOwnLast,
+    /// A follower drops whatever follows the request's predecessor, so that a delayed request undoes a later one.
+    TruncateAlways,
+    /// A leader commits entries of earlier terms by counting copies (Raft paper, figure 8).
+    CommitEarlierTerms,
+    /// Votes and acknowledgements leave before the disk has what they speak for.
+    AckBeforeDurable,
+}
+
+#[cfg(feature = "planted-bugs")]
+impl crate::Config {
+    /// Whether this bug was put in.
+    pub(crate) fn has_bug(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+impl crate::Config {
+    /// No bug was put in.
+    #[allow(clippy::unused_self, reason = "the same signature as with the feature")]
+    pub(crate) const fn has_bug(&self, _: Bug) -> bool {
+        false
+    }
+}

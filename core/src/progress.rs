@@ -1,0 +1,193 @@
+//! What a leader knows of one peer's log, and what it has under way to it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::log::RaftLog;
+use crate::types::{EntryId, Instant, LogIndex};
+
+/// A leader's view of a peer: `next_index` and `match_index` of the Raft paper (figure 2), and a window of requests under way.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// The last index known to equal the leader's and to be durable there.
+    pub(crate) match_index: LogIndex,
+    /// The next index to send.
+    pub(crate) next_index: LogIndex,
+    /// When the peer was last heard of in this term.
+    pub(crate) heard_at: Instant,
+    /// The last round of reads that the peer has confirmed.
+    pub(crate) round: u64,
+    /// The highest commit index that was sent.
+    pub(crate) commit_sent: LogIndex,
+    mode: Mode,
+}
+
+/// How entries are sent.
+#[derive(Debug)]
+enum Mode {
+    /// Where the logs agree is unknown: one request at a time.
+    Probe {
+        /// When the last one left; none if one may leave.
+        sent_at: Option<Instant>,
+    },
+    /// The logs agree up to `next_index`: requests leave without waiting for answers.
+    Replicate {
+        /// The last index of each request under way.
+        inflight: VecDeque<LogIndex>,
+        /// When the first of them left, or the last answer came.
+        since: Instant,
+    },
+}
+
+impl Progress {
+    /// A peer of a new leader whose last index is `last_index`.
+    pub(crate) fn new(last_index: LogIndex, now: Instant) -> Self {
+        Self {
+            match_index: LogIndex::NONE,
+            next_index: last_index.next(),
+            heard_at: now,
+            round: 0,
+            commit_sent: LogIndex::NONE,
+            mode: Mode::Probe { sent_at: None },
+        }
+    }
+
+    /// Whether a request with entries from `next_index` may leave. One that got no answer for `retry` counts as lost.
+    pub(crate) fn may_send(&mut self, now: Instant, last_index: LogIndex, max_inflight: usize, retry: Duration) -> bool {
+        if let Mode::Replicate { inflight, since } = &self.mode
+            && !inflight.is_empty()
+            && now.since(*since) >= retry
+        {
+            self.next_index = self.match_index.next();
+            self.mode = Mode::Probe { sent_at: None };
+        }
+        match &self.mode {
+            // A probe goes out even with nothing to send: its answer tells where the logs agree.
+            Mode::Probe { sent_at } => sent_at.is_none_or(|sent| now.since(sent) >= retry),
+            Mode::Replicate { inflight, .. } => self.next_index <= last_index && inflight.len() < max_inflight,
+        }
+    }
+
+    /// A request with entries up to `last` has left.
+    pub(crate) fn sent(&mut self, now: Instant, last: LogIndex, commit: LogIndex) {
+        self.commit_sent = commit;
+        match &mut self.mode {
+            Mode::Probe { sent_at } => *sent_at = Some(now),
+            Mode::Replicate { inflight, since } => {
+                if inflight.is_empty() {
+                    *since = now;
+                }
+                inflight.push_back(last);
+                self.next_index = last.next();
+            }
+        }
+    }
+
+    /// The peer holds everything up to `match_index`, durably.
+    pub(crate) fn appended(&mut self, now: Instant, match_index: LogIndex) {
+        self.match_index = self.match_index.max(match_index);
+        self.next_index = self.next_index.max(self.match_index.next());
+        match &mut self.mode {
+            Mode::Probe { .. } => self.mode = Mode::Replicate { inflight: VecDeque::new(), since: now },
+            Mode::Replicate { inflight, since } => {
+                *since = now;
+                while inflight.pop_front_if(|last| *last <= match_index).is_some() {}
+            }
+        }
+    }
+
+    /// The peer lacks the entry at `rejected`, and tells what it has there. A late answer changes nothing.
+    pub(crate) fn conflicted(&mut self, log: &RaftLog, rejected: LogIndex, conflict: EntryId, first_of_term: LogIndex) {
+        let late = match &self.mode {
+            Mode::Probe { .. } => rejected != self.next_index.previous(),
+            Mode::Replicate { .. } => rejected <= self.match_index,
+        };
+        if late {
+            return;
+        }
+        let agreed = last_possible_match(log, conflict, first_of_term);
+        self.next_index = agreed.next().min(rejected).max(self.match_index.next());
+        self.mode = Mode::Probe { sent_at: None };
+    }
+}
+
+/// The last index at which the logs may agree, given what the peer holds where it refused (dissertation, §3.5).
+fn last_possible_match(log: &RaftLog, conflict: EntryId, first_of_term: LogIndex) -> LogIndex {
+    let candidate = log.last_at_or_before(conflict.term).min(conflict.index);
+    if log.term_at(candidate) == Some(conflict.term) { candidate } else { candidate.min(first_of_term.previous()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{EntryKind, LogEntry};
+    use crate::types::Term;
+
+    const RETRY: Duration = Duration::from_millis(150);
+
+    fn log(terms: &[u64]) -> RaftLog {
+        let mut log = RaftLog::default();
+        for (index, term) in (1..).zip(terms) {
+            log.push(LogEntry { id: EntryId { index: LogIndex(index), term: Term(*term) }, kind: EntryKind::NoOp });
+        }
+        log
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant(ms * 1_000_000)
+    }
+
+    fn id(index: u64, term: u64) -> EntryId {
+        EntryId { index: LogIndex(index), term: Term(term) }
+    }
+
+    #[test]
+    fn a_probe_waits_for_its_answer_then_requests_flow() {
+        let mut peer = Progress::new(LogIndex(5), at(0));
+        assert!(peer.may_send(at(0), LogIndex(5), 2, RETRY));
+        peer.sent(at(0), LogIndex(5), LogIndex(0));
+        assert!(!peer.may_send(at(10), LogIndex(6), 2, RETRY));
+        peer.appended(at(20), LogIndex(5));
+        for last in [6, 7] {
+            assert!(peer.may_send(at(20), LogIndex(9), 2, RETRY));
+            peer.sent(at(20), LogIndex(last), LogIndex(0));
+        }
+        assert!(!peer.may_send(at(20), LogIndex(9), 2, RETRY), "the window is full");
+        peer.appended(at(30), LogIndex(6));
+        assert!(peer.may_send(at(30), LogIndex(9), 2, RETRY));
+    }
+
+    #[test]
+    fn requests_without_an_answer_are_sent_again() {
+        let mut peer = Progress::new(LogIndex(1), at(0));
+        peer.appended(at(0), LogIndex(1));
+        peer.sent(at(0), LogIndex(3), LogIndex(0));
+        assert!(!peer.may_send(at(149), LogIndex(3), 8, RETRY));
+        assert!(peer.may_send(at(150), LogIndex(3), 8, RETRY));
+        assert_eq!(peer.next_index, LogIndex(2));
+    }
+
+    #[test]
+    fn a_shorter_log_is_found_in_one_step() {
+        let mut peer = Progress::new(LogIndex(9), at(0));
+        let log = log(&[1, 1, 1, 2, 2, 2, 2, 2, 2]);
+        peer.conflicted(&log, LogIndex(9), id(2, 1), LogIndex(1));
+        assert_eq!(peer.next_index, LogIndex(3));
+    }
+
+    #[test]
+    fn a_term_that_the_leader_lacks_is_skipped_whole() {
+        let mut peer = Progress::new(LogIndex(6), at(0));
+        let log = log(&[1, 1, 1, 4, 4, 4]);
+        peer.conflicted(&log, LogIndex(6), id(6, 3), LogIndex(3));
+        assert_eq!(peer.next_index, LogIndex(3));
+    }
+
+    #[test]
+    fn a_late_conflict_changes_nothing() {
+        let mut peer = Progress::new(LogIndex(4), at(0));
+        peer.appended(at(0), LogIndex(4));
+        peer.conflicted(&log(&[1, 1, 1, 1]), LogIndex(3), id(2, 1), LogIndex(1));
+        assert_eq!(peer.next_index, LogIndex(5));
+    }
+}

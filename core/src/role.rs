@@ -1,0 +1,52 @@
+//! What a node is: each role's data exists in that role alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::progress::Progress;
+use crate::proposals::ForwardStreams;
+use crate::reads::ReadRounds;
+use crate::types::{Instant, LogIndex, NodeId};
+
+/// What a node is at the moment.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Follower(Follower),
+    PreCandidate(Ballot),
+    Candidate(Ballot),
+    Leader(Leader),
+}
+
+/// Follows a leader, or waits for one.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    /// The leader of the current term, or none.
+    pub(crate) leader: NodeId,
+    /// When it was last heard of.
+    pub(crate) heard_at: Instant,
+    /// When an election is due: drawn once for each wait.
+    pub(crate) election_at: Instant,
+}
+
+/// Asks for votes, or for promises of votes.
+#[derive(Debug)]
+pub(crate) struct Ballot {
+    /// Who said yes.
+    pub(crate) votes: BTreeSet<NodeId>,
+    /// When another try is due.
+    pub(crate) retry_at: Instant,
+}
+
+/// Leads.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    /// The other members.
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    /// The no-op that opened the term: once it is committed, the commit index is up to date (Raft paper, §8).
+    pub(crate) first_index: LogIndex,
+    /// When heartbeats are due.
+    pub(crate) heartbeat_at: Instant,
+    /// Questions for a read index.
+    pub(crate) reads: ReadRounds,
+    /// Proposals from other nodes.
+    pub(crate) streams: ForwardStreams,
+}

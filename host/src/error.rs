@@ -1,0 +1,79 @@
+//! What can go wrong with a request, in the words of whoever made it.
+
+use amaters_cluster_core::{ConfigError, NodeId, Rejection};
+use thiserror::Error;
+
+/// The result of a request to a node.
+pub type RaftResult<T> = Result<T, RaftError>;
+
+/// Why a request to a node failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RaftError {
+    /// No leader was known for as long as a request may wait. The request was not carried out.
+    #[error("no leader was known for {waited_ms} ms: is a majority of the nodes running, and can they reach each other?")]
+    NoLeader {
+        /// How long the request waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// The request has to go to another node.
+    #[error("this node is not the leader; {}", hint(*.leader))]
+    NotLeader {
+        /// The leader that this node knows of.
+        leader: Option<NodeId>,
+    },
+    /// The time for an answer ran out after the request had been passed on: it may still be carried out.
+    #[error("no answer came within {waited_ms} ms: the command may or may not be carried out; read before you repeat it")]
+    UnknownOutcome {
+        /// How long the request waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// Too many requests wait already. The request was not carried out.
+    #[error("too many requests wait for their outcome: try again later, or raise max-pending-bytes")]
+    Overloaded,
+    /// The command is larger than the configuration allows.
+    #[error("the command is larger than max-command-bytes allows")]
+    TooLarge,
+    /// The log has reached its bound in memory.
+    #[error("the log has reached max-log-bytes: raise it and restart the node")]
+    LogFull,
+    /// The node is shutting down, or has ended.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+    /// A setting is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The sandbox could not be set up, or its guest failed.
+    #[error("the consensus component failed")]
+    Engine(#[from] crate::engine::EngineError),
+    /// Storage failed.
+    #[error("storage failed")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The network failed.
+    #[error("the network failed")]
+    Network(#[source] std::io::Error),
+}
+
+impl RaftError {
+    /// What a rejection by the core means for the one who asked.
+    #[must_use]
+    pub fn from_rejection(reason: Rejection, waited_ms: u64) -> Self {
+        match reason {
+            Rejection::NoLeader => Self::NoLeader { waited_ms },
+            Rejection::UnknownOutcome => Self::UnknownOutcome { waited_ms },
+            Rejection::Overloaded => Self::Overloaded,
+            Rejection::TooLarge => Self::TooLarge,
+            Rejection::LogFull => Self::LogFull,
+        }
+    }
+
+    /// Whether the same request may be made again without a risk of carrying it out twice.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::NoLeader { .. } | Self::NotLeader { .. } | Self::Overloaded)
+    }
+}
+
+fn hint(leader: Option<NodeId>) -> String {
+    leader.map_or_else(|| "no leader is known".to_owned(), |leader| format!("node {leader} is"))
+}
