@@ -59,9 +59,10 @@ pub struct ConfigError {
 impl Config {
     /// The default settings for a node among these voters.
     #[must_use]
-    pub fn new(id: NodeId, voters: Vec<NodeId>) -> Self {
+    pub fn new(id: impl Into<NodeId>, voters: Vec<impl Into<NodeId>>) -> Self {
+        let voters = voters.into_iter().map(Into::into).collect();
         Self {
-            id,
+            id: id.into(),
             group: GroupId(0),
             voters,
             election_timeout_min: Duration::from_millis(150),
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     fn config(id: u64, voters: &[u64]) -> Config {
-        Config::new(NodeId(id), voters.iter().copied().map(NodeId).collect())
+        Config::new(id, voters.to_vec())
     }
 
     #[test]

@@ -15,9 +15,9 @@
 //! # A cluster of one
 //!
 //! ```
-//! use amaters_cluster_core::{Config, Effect, Input, Instant, Node, NodeId, Ticket, Token};
+//! use amaters_cluster_core::{Config, Effect, Input, Instant, Node, Token};
 //!
-//! let mut node = Node::new(Config::new(NodeId(1), vec![NodeId(1)]))?;
+//! let mut node = Node::new(Config::new(1, vec![1]))?;
 //! node.start(Instant(0));
 //! node.step(Instant(0), Input::Propose { token: Token(1), command: "x=1".into() }, &mut Vec::new());
 //!

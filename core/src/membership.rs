@@ -15,25 +15,21 @@ impl Membership {
     }
 
     /// The voters, by their ids.
-
     pub(crate) fn voters(&self) -> &[NodeId] {
         &self.voters
     }
 
     /// Whether a node is a member.
-
     pub(crate) fn contains(&self, node: NodeId) -> bool {
         self.voters.binary_search(&node).is_ok()
     }
 
     /// Whether the nodes for which `holds` is true are a majority.
-
     pub(crate) fn is_quorum(&self, holds: impl Fn(NodeId) -> bool) -> bool {
         self.voters.iter().filter(|voter| holds(**voter)).count() > self.voters.len() / 2
     }
 
     /// The greatest value that a majority has reached.
-
     pub(crate) fn reached_by_quorum<T: Ord + Copy>(&self, value: impl Fn(NodeId) -> T) -> T {
         let mut values: Vec<T> = self.voters.iter().map(|voter| value(*voter)).collect();
         values.sort_unstable();

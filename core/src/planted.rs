@@ -3,7 +3,7 @@
 
 /// A bug that a real implementation had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "planted-bugs"), allow(dead_code))]
+#[cfg_attr(not(feature = "planted-bugs"), allow(dead_code, unreachable_pub))]
 pub enum Bug {
     /// A follower's acknowledgement names its own last entry, so that a diverging tail counts as replicated.
     AckNamesOwnLast,

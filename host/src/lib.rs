@@ -1,1 +1,3 @@
 //! x
+pub mod engine;
+pub use engine::COMPONENT;

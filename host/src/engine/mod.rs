@@ -1,8 +1,21 @@
 //! What runs the consensus core: the sandboxed component, or the same core natively for comparison.
+//!
+//! Both take the same inputs and give the same effects, byte for byte, where [`Ambient`] gives them the same time and seed.
 
-use amaters_cluster_core::{ConfigError, Effect, JournalError, NodeId, Operation, Status, Ticket, Token};
+use std::any::Any;
+
+use amaters_cluster_core::{ConfigError, Effect, Instant, JournalError, NodeId, Operation, Status, Ticket, Token};
 use bytes::Bytes;
 use thiserror::Error;
+
+mod convert;
+mod native;
+mod sandbox;
+mod wasm;
+
+pub use native::NativeEngine;
+pub use sandbox::{COMPONENT, Sandbox, SandboxLimits};
+pub use wasm::WasmEngine;
 
 /// Carries out what the core wants done, on the node's thread. Must not block.
 pub trait Driver: Send + 'static {
@@ -11,7 +24,7 @@ pub trait Driver: Send + 'static {
 }
 
 /// A core that can be driven. Its inputs come one at a time from the node's loop; its effects go to the [`Driver`] it was made with.
-pub trait Engine {
+pub trait Engine<D: Driver> {
     /// Gives back operations of the journal, oldest first, before [`Engine::start`].
     ///
     /// # Errors
@@ -21,27 +34,27 @@ pub trait Engine {
     /// Ends recovery.
     ///
     /// # Errors
-    /// The guest failed.
+    /// It was started already, or the guest failed.
     fn start(&mut self) -> Result<(), EngineError>;
 
-    /// Takes a burst of inputs, then lets what is due leave.
+    /// Takes a burst of inputs, then lets what is due leave. Belongs after [`Engine::start`].
     ///
     /// # Errors
     /// The guest failed: the engine is of no further use.
     fn turn(&mut self, turn: Turn) -> Result<(), EngineError>;
 
-    /// Reports the core's state.
+    /// Reports the core's state. Belongs after [`Engine::start`].
     ///
     /// # Errors
     /// The guest failed.
     fn status(&mut self) -> Result<Status, EngineError>;
 
     /// The driver, for the loop that owns both.
-    fn driver(&mut self) -> &mut dyn std::any::Any;
+    fn driver(&mut self) -> &mut dyn Any;
 }
 
-/// The inputs of one turn of the loop.
-#[derive(Debug, Default)]
+/// The inputs of one turn of the loop. They are taken in the order of the fields, and a tick comes last.
+#[derive(Clone, Debug, Default)]
 pub struct Turn {
     /// The last ticket that storage reported durable since the last turn.
     pub persisted: Option<Ticket>,
@@ -51,6 +64,44 @@ pub struct Turn {
     pub proposals: Vec<(Token, Bytes)>,
     /// Reads.
     pub reads: Vec<Token>,
+}
+
+/// Time and randomness: what the core can't make itself.
+pub struct Ambient {
+    /// The clock.
+    pub clock: Box<dyn Clock>,
+    /// The seed of the core's random numbers; the system's random source where there is none. A replay brings the one it recorded.
+    pub seed: Option<u64>,
+}
+
+impl Ambient {
+    /// The system's own.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { clock: Box::new(SystemClock::default()), seed: None }
+    }
+}
+
+/// A monotonic clock.
+pub trait Clock: Send + 'static {
+    /// Its reading, which never goes back. The core reads it once for each kind of input in a [`Turn`].
+    fn now(&self) -> Instant;
+}
+
+/// The system's monotonic clock, in nanoseconds since it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock(std::time::Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(std::time::Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
 }
 
 /// Why an engine can't go on.
@@ -66,10 +117,16 @@ pub enum EngineError {
     /// The component can't be loaded or linked.
     #[error("the component can't be loaded: {0}")]
     Load(String),
-    /// The guest trapped: out of memory, out of time, or a bug of its own.
+    /// The guest trapped: out of memory, out of time, or a bug of its own. The engine is of no further use.
     #[error("the component trapped: {0}")]
     Trap(String),
     /// The guest refused a call.
     #[error("the component refused to be set up: {0}")]
     Setup(String),
+    /// The system's random source failed.
+    #[error("the system's random source failed: {0}")]
+    Random(String),
+    /// A call at the wrong stage of an engine's life: a bug of the caller.
+    #[error("an engine was called out of order: {0}")]
+    OutOfOrder(&'static str),
 }

@@ -1,0 +1,134 @@
+//! From the contract's types to the core's, and back.
+
+use std::time::Duration;
+
+use amaters_cluster_core::{
+    Committed, Config, Counters, LogIndex, LogLevel, NodeId, NodeState, Operation, PeerStatus, Rejected, Rejection, Status, Term, Token,
+};
+
+use super::EngineError;
+use super::wasm::bindings::amaters::cluster::{log, state_machine, storage};
+use super::wasm::bindings::exports::amaters::cluster::node as guest;
+
+/// A guest's refusal to be set up, as it crossed the boundary.
+pub(super) struct SetupFailed(pub(super) guest::SetupError);
+
+impl From<SetupFailed> for EngineError {
+    fn from(SetupFailed(error): SetupFailed) -> Self {
+        let (guest::SetupError::InvalidConfig(reason) | guest::SetupError::InvalidJournal(reason) | guest::SetupError::OutOfOrder(reason)) =
+            error;
+        Self::Setup(reason)
+    }
+}
+
+/// The contract counts time in whole milliseconds and sizes in the bytes that a component can address. What is larger is said as the
+/// largest that can be.
+impl From<&Config> for guest::Config {
+    fn from(config: &Config) -> Self {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            id: config.id.0,
+            group: config.group.0,
+            voters: config.voters.iter().map(|voter| voter.0).collect(),
+            election_timeout_min_ms: millis(config.election_timeout_min),
+            election_timeout_max_ms: millis(config.election_timeout_max),
+            heartbeat_interval_ms: millis(config.heartbeat_interval),
+            max_batch_bytes: small(config.max_batch_bytes),
+            max_inflight: small(config.max_inflight),
+            max_command_bytes: small(config.max_command_bytes),
+            max_pending_bytes: config.max_pending_bytes as u64,
+            max_log_bytes: config.max_log_bytes as u64,
+            request_timeout_ms: millis(config.request_timeout),
+        }
+    }
+}
+
+impl<'a> From<&'a Operation> for storage::OperationParam<'a> {
+    fn from(operation: &'a Operation) -> Self {
+        match operation {
+            Operation::HardState(bytes) => Self::HardState(bytes),
+            Operation::Append { first, count, entries } => {
+                Self::Append(storage::EntryBatchParam { first: first.0, count: *count, entries })
+            }
+        }
+    }
+}
+
+impl From<storage::OperationResult> for Operation {
+    fn from(operation: storage::OperationResult) -> Self {
+        match operation {
+            storage::OperationResult::HardState(bytes) => Self::HardState(bytes),
+            storage::OperationResult::Append(batch) => {
+                Self::Append { first: LogIndex(batch.first), count: batch.count, entries: batch.entries }
+            }
+        }
+    }
+}
+
+impl From<state_machine::Committed> for Committed {
+    fn from(it: state_machine::Committed) -> Self {
+        Self { index: LogIndex(it.index), term: Term(it.term), token: it.token.map(Token), command: it.command.into() }
+    }
+}
+
+impl From<state_machine::Rejected> for Rejected {
+    fn from(it: state_machine::Rejected) -> Self {
+        let reason = match it.reason {
+            state_machine::Rejection::NoLeader => Rejection::NoLeader,
+            state_machine::Rejection::UnknownOutcome => Rejection::UnknownOutcome,
+            state_machine::Rejection::Overloaded => Rejection::Overloaded,
+            state_machine::Rejection::TooLarge => Rejection::TooLarge,
+            state_machine::Rejection::LogFull => Rejection::LogFull,
+        };
+        Self { token: Token(it.token), reason, leader: or_none(it.leader) }
+    }
+}
+
+impl From<log::Level> for LogLevel {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Debug => Self::Debug,
+            log::Level::Info => Self::Info,
+            log::Level::Warn => Self::Warn,
+            log::Level::Error => Self::Error,
+        }
+    }
+}
+
+impl From<guest::NodeStatus> for Status {
+    fn from(status: guest::NodeStatus) -> Self {
+        let peer = |it: guest::PeerStatus| {
+            let silent = Duration::from_millis(it.silent_ms);
+            PeerStatus { id: NodeId(it.id), match_index: LogIndex(it.match_index), silent }
+        };
+        let counters = status.counters;
+        Self {
+            id: NodeId(status.id),
+            state: match status.role {
+                guest::Role::Follower => NodeState::Follower,
+                guest::Role::PreCandidate => NodeState::PreCandidate,
+                guest::Role::Candidate => NodeState::Candidate,
+                guest::Role::Leader => NodeState::Leader,
+            },
+            term: Term(status.term),
+            leader: or_none(status.leader),
+            commit_index: LogIndex(status.commit_index),
+            applied_index: LogIndex(status.applied_index),
+            last_index: LogIndex(status.last_index),
+            durable_index: LogIndex(status.durable_index),
+            log_bytes: usize::try_from(status.log_bytes).unwrap_or(usize::MAX),
+            peers: status.peers.into_iter().map(peer).collect(),
+            counters: Counters {
+                elections: counters.elections,
+                refused_envelopes: counters.refused_envelopes,
+                proposals: counters.proposals,
+                rejections: counters.rejections,
+            },
+        }
+    }
+}
+
+fn or_none(node: Option<u64>) -> NodeId {
+    node.map_or(NodeId::NONE, NodeId)
+}

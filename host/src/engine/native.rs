@@ -1,0 +1,92 @@
+//! The core without a sandbox: what the sandbox is measured against.
+
+use std::any::Any;
+
+use amaters_cluster_core::{Config, Effect, Input, Node, Operation, Status};
+
+use super::{Ambient, Clock, Driver, Engine, EngineError, Turn};
+
+/// The core, linked into this process.
+pub struct NativeEngine<D> {
+    node: Node,
+    started: bool,
+    clock: Box<dyn Clock>,
+    driver: D,
+    effects: Vec<Effect>,
+}
+
+impl<D: Driver> NativeEngine<D> {
+    /// Sets a core up. Its seed comes from `ambient`; the one in `config` counts for nothing.
+    ///
+    /// # Errors
+    /// A setting is out of range, or the system's random source failed.
+    pub fn new(config: Config, driver: D, ambient: Ambient) -> Result<Self, EngineError> {
+        let drawn = || getrandom::u64().map_err(|error| EngineError::Random(error.to_string()));
+        let seed = ambient.seed.map_or_else(drawn, Ok)?;
+        let node = Node::new(Config { seed, ..config })?;
+        Ok(Self { node, started: false, clock: ambient.clock, driver, effects: Vec::new() })
+    }
+
+    /// As the component does: all inputs of a kind happen at one moment, and their effects follow them.
+    fn step_each(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        let now = self.clock.now();
+        for input in inputs {
+            self.node.step(now, input, &mut self.effects);
+        }
+        for effect in self.effects.drain(..) {
+            self.driver.carry_out(effect);
+        }
+    }
+
+    fn must_be_started(&self, started: bool) -> Result<(), EngineError> {
+        match (started, self.started) {
+            (true, false) => Err(EngineError::OutOfOrder("it has to be started first")),
+            (false, true) => Err(EngineError::OutOfOrder("it is started already")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<D: Driver> Engine for NativeEngine<D> {
+    fn recover(&mut self, operations: Vec<Operation>) -> Result<(), EngineError> {
+        self.must_be_started(false)?;
+        for operation in operations {
+            self.node.recover(operation)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), EngineError> {
+        self.must_be_started(false)?;
+        self.started = true;
+        self.node.start(self.clock.now());
+        Ok(())
+    }
+
+    fn turn(&mut self, turn: Turn) -> Result<(), EngineError> {
+        self.must_be_started(true)?;
+        if let Some(ticket) = turn.persisted {
+            self.step_each([Input::Persisted { ticket }]);
+        }
+        if !turn.received.is_empty() {
+            self.step_each(turn.received.into_iter().map(|(sender, envelope)| Input::Receive { sender, envelope }));
+        }
+        if !turn.proposals.is_empty() {
+            self.step_each(turn.proposals.into_iter().map(|(token, command)| Input::Propose { token, command }));
+        }
+        if !turn.reads.is_empty() {
+            self.step_each(turn.reads.into_iter().map(|token| Input::Read { token }));
+        }
+        self.step_each([Input::Tick]);
+        Ok(())
+    }
+
+    fn status(&mut self) -> Result<Status, EngineError> {
+        self.must_be_started(true)?;
+        Ok(self.node.status(self.clock.now()))
+    }
+
+    fn driver(&mut self) -> &mut dyn Any {
+        &mut self.driver
+    }
+}

@@ -1,0 +1,253 @@
+//! The core in its sandbox: a component under wasmtime.
+//!
+//! An instance has a clock, randomness and the four interfaces of `wit/` and nothing else: each is linked by name, so a component that
+//! imports anything more can't be loaded. It is bounded in memory and in the time that a call may take.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use amaters_cluster_core::{Config, Effect, LogLevel, NodeId, Operation, Status, Ticket, Token};
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime_wasi::clocks::{HostMonotonicClock, WasiClocks, WasiClocksCtxView};
+use wasmtime_wasi::p2::bindings as wasi;
+use wasmtime_wasi::random::{Deterministic, WasiRandom};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+
+use super::convert::SetupFailed;
+use super::sandbox::{Sandbox, Ticker};
+use super::{Ambient, Clock, Driver, Engine, EngineError, Turn};
+
+use bindings::RaftNode;
+use bindings::amaters::cluster::{log, network, state_machine, storage};
+use bindings::exports::amaters::cluster::node as guest;
+
+/// What `wit/` says, in Rust: generated.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code; `wit/` holds its documentation")]
+pub(super) mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "raft-node",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: {
+            "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
+            "wasi:random": wasmtime_wasi::p2::bindings::random,
+        },
+        require_store_data_send: true,
+    });
+}
+
+/// An instance of the component.
+pub struct WasmEngine<D: Driver> {
+    store: Store<Host<D>>,
+    exports: guest::Guest,
+    epochs_per_call: u64,
+    limits: super::SandboxLimits,
+    /// Calls have deadlines for as long as it lives.
+    _ticker: Arc<Ticker>,
+}
+
+impl<D: Driver> WasmEngine<D> {
+    /// Instantiates the component and sets it up. Its seed comes from `ambient`; the one in `config` counts for nothing.
+    ///
+    /// # Errors
+    /// A setting is out of range, the component wants more than the sandbox has, or it failed.
+    pub fn new(sandbox: &Sandbox, config: &Config, driver: D, ambient: Ambient) -> Result<Self, EngineError> {
+        config.validate()?;
+        let load = |error: wasmtime::Error| EngineError::Load(format!("{error:#}"));
+        let engine = sandbox.component.engine();
+        let linker = linker(engine).map_err(load)?;
+        let mut store = Store::new(engine, Host::new(driver, ambient, sandbox.limits.memory));
+        store.limiter(|host| &mut host.meter);
+        let epochs_per_call = Ticker::epochs(sandbox.limits.call_deadline);
+        store.set_epoch_deadline(epochs_per_call);
+        let instance = RaftNode::instantiate(&mut store, &sandbox.component, &linker).map_err(load)?;
+        let exports = instance.amaters_cluster_node().clone();
+        let mut this = Self { store, exports, epochs_per_call, limits: sandbox.limits, _ticker: Arc::clone(&sandbox.ticker) };
+        this.call(|exports, store| exports.call_configure(store, &config.into()))?.map_err(SetupFailed)?;
+        Ok(this)
+    }
+
+    /// Calls an export under the limits; a trap gives its reason in words.
+    fn call<T>(&mut self, act: impl FnOnce(&guest::Guest, &mut Store<Host<D>>) -> wasmtime::Result<T>) -> Result<T, EngineError> {
+        self.store.set_epoch_deadline(self.epochs_per_call);
+        self.store.data_mut().meter.refused = None;
+        self.store.data_mut().last_words = None;
+        act(&self.exports, &mut self.store).map_err(|error| self.reason(&error))
+    }
+
+    fn reason(&mut self, error: &wasmtime::Error) -> EngineError {
+        let host = self.store.data_mut();
+        let trap = error.downcast_ref::<Trap>();
+        EngineError::Trap(if trap == Some(&Trap::Interrupt) {
+            format!("a call did not return within {} ms", self.limits.call_deadline.as_millis())
+        } else if let Some(wanted) = host.meter.refused {
+            format!("it asked for {wanted} bytes of memory and may have {}", self.limits.memory)
+        } else if let Some(words) = host.last_words.take() {
+            words
+        } else if let Some(trap) = trap {
+            trap.to_string()
+        } else {
+            format!("{error:#}")
+        })
+    }
+}
+
+impl<D: Driver> Engine for WasmEngine<D> {
+    fn recover(&mut self, operations: Vec<Operation>) -> Result<(), EngineError> {
+        let lent: Vec<_> = operations.iter().map(Into::into).collect();
+        Ok(self.call(|exports, store| exports.call_recover(store, &lent))?.map_err(SetupFailed)?)
+    }
+
+    fn start(&mut self) -> Result<(), EngineError> {
+        Ok(self.call(|exports, store| exports.call_start(store))?.map_err(SetupFailed)?)
+    }
+
+    fn turn(&mut self, turn: Turn) -> Result<(), EngineError> {
+        if let Some(ticket) = turn.persisted {
+            self.call(|exports, store| exports.call_persisted(store, ticket.0))?;
+        }
+        if !turn.received.is_empty() {
+            let lent = |(sender, envelope): &(NodeId, Vec<u8>)| guest::Received { sender: sender.0, envelope };
+            let envelopes: Vec<_> = turn.received.iter().map(lent).collect();
+            self.call(|exports, store| exports.call_receive(store, &envelopes))?;
+        }
+        if !turn.proposals.is_empty() {
+            let lent = |(token, command): &(Token, bytes::Bytes)| guest::Proposal { token: token.0, command };
+            let proposals: Vec<_> = turn.proposals.iter().map(lent).collect();
+            self.call(|exports, store| exports.call_propose(store, &proposals))?;
+        }
+        if !turn.reads.is_empty() {
+            let tokens: Vec<_> = turn.reads.iter().map(|token| token.0).collect();
+            self.call(|exports, store| exports.call_read(store, &tokens))?;
+        }
+        self.call(|exports, store| exports.call_tick(store))
+    }
+
+    fn status(&mut self) -> Result<Status, EngineError> {
+        Ok(self.call(|exports, store| exports.call_status(store))?.into())
+    }
+
+    fn driver(&mut self) -> &mut dyn Any {
+        &mut self.store.data_mut().driver
+    }
+}
+
+/// What an instance can reach.
+struct Host<D> {
+    driver: D,
+    wasi: WasiCtx,
+    table: ResourceTable,
+    meter: Meter,
+    /// The last error that the guest logged in the current call: where it traps, the words of its panic.
+    last_words: Option<String>,
+}
+
+impl<D> Host<D> {
+    fn new(driver: D, ambient: Ambient, memory: usize) -> Self {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.monotonic_clock(AmbientClock(ambient.clock));
+        if let Some(seed) = ambient.seed {
+            wasi.secure_random(Deterministic::new(seed.to_be_bytes().to_vec()));
+        }
+        let meter = Meter { memory, refused: None };
+        Self { driver, wasi: wasi.build(), table: ResourceTable::new(), meter, last_words: None }
+    }
+}
+
+/// Links what the world imports, one interface at a time.
+fn linker<D: Driver>(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host<D>>> {
+    let mut linker = Linker::new(engine);
+    wasi::clocks::monotonic_clock::add_to_linker::<Host<D>, WasiClocks>(&mut linker, |host| WasiClocksCtxView {
+        ctx: host.wasi.clocks(),
+        table: &mut host.table,
+    })?;
+    wasi::random::random::add_to_linker::<Host<D>, WasiRandom>(&mut linker, |host| host.wasi.random())?;
+    storage::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    network::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    state_machine::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    log::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    Ok(linker)
+}
+
+impl<D: Driver> storage::Host for Host<D> {
+    fn submit(&mut self, ticket: u64, operations: Vec<storage::OperationResult>) {
+        let operations = operations.into_iter().map(Into::into).collect();
+        self.driver.carry_out(Effect::Persist { ticket: Ticket(ticket), operations });
+    }
+}
+
+impl<D: Driver> network::Host for Host<D> {
+    fn send(&mut self, to: u64, envelope: Vec<u8>) {
+        self.driver.carry_out(Effect::Send { to: NodeId(to), envelope });
+    }
+}
+
+impl<D: Driver> state_machine::Host for Host<D> {
+    fn apply(&mut self, commands: Vec<state_machine::Committed>) {
+        self.driver.carry_out(Effect::Apply { commands: commands.into_iter().map(Into::into).collect() });
+    }
+
+    fn serve_reads(&mut self, tokens: Vec<u64>) {
+        self.driver.carry_out(Effect::ServeReads { tokens: tokens.into_iter().map(Token).collect() });
+    }
+
+    fn reject(&mut self, requests: Vec<state_machine::Rejected>) {
+        self.driver.carry_out(Effect::Reject { requests: requests.into_iter().map(Into::into).collect() });
+    }
+}
+
+impl<D: Driver> log::Host for Host<D> {
+    fn write(&mut self, level: log::Level, message: String) {
+        let level = level.into();
+        if level == LogLevel::Error {
+            self.last_words = Some(message.clone());
+        }
+        self.driver.carry_out(Effect::Log { level, message });
+    }
+}
+
+/// Bounds what an instance allocates, and remembers what it refused in the current call.
+struct Meter {
+    memory: usize,
+    refused: Option<usize>,
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.memory;
+        if !allowed {
+            self.refused = Some(desired);
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= 10_000)
+    }
+
+    /// The guest's module, and the two small ones by which its imports are linked.
+    fn instances(&self) -> usize {
+        8
+    }
+
+    fn tables(&self) -> usize {
+        8
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+struct AmbientClock(Box<dyn Clock>);
+
+impl HostMonotonicClock for AmbientClock {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        self.0.now().0
+    }
+}

@@ -1,0 +1,101 @@
+//! How requests reach a node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amaters_cluster_core::{LogIndex, Status};
+use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+
+use crate::error::{RaftError, RaftResult};
+use crate::inbox::{Inbox, ReadRequest, WriteRequest};
+use crate::state_machine::ApplyResult;
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its place in the log.
+    pub index: LogIndex,
+    /// What the state machine said.
+    pub result: ApplyResult,
+}
+
+/// A way to a node for many callers. Cheap to clone; the node lives on without it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inbox: Arc<Inbox>,
+    /// Room for requests, in units of [`UNIT`] bytes: beyond it, callers wait in line.
+    room: Arc<Semaphore>,
+    total_room: u32,
+    request_timeout: Duration,
+}
+
+/// Requests are counted in units of this many bytes, and at least one each.
+const UNIT: usize = 1024;
+
+impl Handle {
+    pub(crate) fn new(inbox: Arc<Inbox>, max_pending_bytes: usize, request_timeout: Duration) -> Self {
+        // Half of what the core takes: its bound then refuses nobody who waits in line here.
+        let total_room = u32::try_from(max_pending_bytes / 2 / UNIT).unwrap_or(u32::MAX >> 3).clamp(1, u32::MAX >> 3);
+        Self { inbox, room: Arc::new(Semaphore::new(total_room as usize)), total_room, request_timeout }
+    }
+
+    /// Proposes commands in this order, and waits for their outcomes.
+    ///
+    /// Any node takes them, and passes them on to the leader. A command that was proposed takes effect once or not at all, whatever happens to
+    /// leaders and messages; where a caller can't be told which, the error is [`RaftError::UnknownOutcome`].
+    pub async fn propose(&self, commands: Vec<Bytes>) -> Vec<RaftResult<Outcome>> {
+        let count = commands.len();
+        let Ok(_room) = self.make_room(&commands).await else { return self.all_failed(count) };
+        let (reply, outcomes) = oneshot::channel();
+        if !self.inbox.put(|contents| contents.writes.push(WriteRequest { commands, reply })) {
+            return self.all_failed(count);
+        }
+        match outcomes.await {
+            Ok(outcomes) => outcomes,
+            Err(_) => self.all_failed(count),
+        }
+    }
+
+    /// Linearizable queries (dissertation, §6.4): the state they see holds every command whose outcome anybody knew when this was called.
+    ///
+    /// # Errors
+    /// No majority confirmed a leader in time, or the node has ended.
+    pub async fn query(&self, queries: Vec<Bytes>) -> RaftResult<Vec<ApplyResult>> {
+        let _room = self.make_room(&queries).await?;
+        let (reply, answers) = oneshot::channel();
+        if !self.inbox.put(|contents| contents.reads.push(ReadRequest { queries, reply })) {
+            return Err(RaftError::ShuttingDown);
+        }
+        answers.await.unwrap_or_else(|_| Err(self.lost_request()))
+    }
+
+    /// The node's state.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub async fn status(&self) -> RaftResult<Status> {
+        let (reply, status) = oneshot::channel();
+        self.inbox.put(|contents| contents.status.push(reply));
+        status.await.map_err(|_| RaftError::ShuttingDown)
+    }
+
+    async fn make_room(&self, requests: &[Bytes]) -> RaftResult<SemaphorePermit<'_>> {
+        let bytes: usize = requests.iter().map(Bytes::len).sum();
+        let units = u32::try_from(bytes / UNIT + 1).unwrap_or(u32::MAX).min(self.total_room);
+        self.room.acquire_many(units).await.map_err(|_| RaftError::ShuttingDown)
+    }
+
+    fn all_failed(&self, count: usize) -> Vec<RaftResult<Outcome>> {
+        (0..count).map(|_| Err(self.lost_request())).collect()
+    }
+
+    /// The node dropped a request: it has ended, or was rebuilt after its component failed.
+    fn lost_request(&self) -> RaftError {
+        if self.inbox.is_closed() {
+            return RaftError::ShuttingDown;
+        }
+        let waited_ms = u64::try_from(self.request_timeout.as_millis()).unwrap_or(u64::MAX);
+        RaftError::UnknownOutcome { waited_ms }
+    }
+}

@@ -1,0 +1,150 @@
+//! Where everything that a node must hear of waits for its thread.
+//!
+//! Sockets, the disk and clients put things in from their own threads; the node's thread takes all that there is in one go, so that a burst costs
+//! one lock and one turn. What it holds is bounded: envelopes by [`MAX_RECEIVED_BYTES`], requests by the [`Handle`](crate::handle::Handle).
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use amaters_cluster_core::{NodeId, Status, Ticket};
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use crate::error::RaftResult;
+use crate::handle::Outcome;
+
+/// The most bytes of envelopes that wait; connections that bring more are made to wait too.
+const MAX_RECEIVED_BYTES: usize = 64 << 20;
+
+/// Many put in, one takes out.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    contents: Mutex<Contents>,
+    filled: Condvar,
+    room: Notify,
+}
+
+/// What has come since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) received: Vec<(NodeId, Vec<u8>)>,
+    received_bytes: usize,
+    pub(crate) persisted: Option<Ticket>,
+    pub(crate) writes: Vec<WriteRequest>,
+    pub(crate) reads: Vec<ReadRequest>,
+    pub(crate) status: Vec<oneshot::Sender<Status>>,
+    pub(crate) storage_failure: Option<crate::wal::WalError>,
+    pub(crate) closed: bool,
+}
+
+/// Commands of one caller, and where their outcomes go.
+#[derive(Debug)]
+pub(crate) struct WriteRequest {
+    pub(crate) commands: Vec<Bytes>,
+    pub(crate) reply: oneshot::Sender<Vec<RaftResult<Outcome>>>,
+}
+
+/// Queries of one caller, and where the answers go.
+#[derive(Debug)]
+pub(crate) struct ReadRequest {
+    pub(crate) queries: Vec<Bytes>,
+    pub(crate) reply: oneshot::Sender<RaftResult<Vec<Bytes>>>,
+}
+
+impl Inbox {
+    /// Takes everything that is there, or waits up to `patience` for something to come.
+    pub(crate) fn take(&self, patience: Duration) -> Contents {
+        let contents = self.lock();
+        let waited = self.filled.wait_timeout_while(contents, patience, |contents| contents.is_empty());
+        let (mut contents, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let closed = contents.closed;
+        let taken = std::mem::replace(&mut *contents, Contents { closed, ..Contents::default() });
+        drop(contents);
+        if taken.received_bytes > 0 {
+            self.room.notify_waiters();
+        }
+        taken
+    }
+
+    /// Puts something in; `false` if the node has ended.
+    pub(crate) fn put(&self, change: impl FnOnce(&mut Contents)) -> bool {
+        let mut contents = self.lock();
+        if contents.closed {
+            return false;
+        }
+        change(&mut contents);
+        drop(contents);
+        self.filled.notify_one();
+        true
+    }
+
+    /// Puts envelopes in, once there is room; `false` if the node has ended.
+    pub(crate) async fn put_received(&self, sender: NodeId, envelopes: Vec<Vec<u8>>) -> bool {
+        let bytes: usize = envelopes.iter().map(Vec::len).sum();
+        loop {
+            let room = self.room.notified();
+            {
+                let mut contents = self.lock();
+                if contents.closed {
+                    return false;
+                }
+                if contents.received_bytes == 0 || contents.received_bytes + bytes <= MAX_RECEIVED_BYTES {
+                    contents.received_bytes += bytes;
+                    contents.received.extend(envelopes.into_iter().map(|envelope| (sender, envelope)));
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.filled.notify_one();
+        true
+    }
+
+    /// Ends the node: what waits is dropped, and nothing comes in any more.
+    pub(crate) fn close(&self) {
+        let dropped = std::mem::replace(&mut *self.lock(), Contents { closed: true, ..Contents::default() });
+        drop(dropped);
+        self.filled.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// Whether the node has ended, or is about to.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// No thread panics while it holds the lock; were one to, the contents are still whole.
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    fn is_empty(&self) -> bool {
+        self.received.is_empty()
+            && self.persisted.is_none()
+            && self.writes.is_empty()
+            && self.reads.is_empty()
+            && self.status.is_empty()
+            && self.storage_failure.is_none()
+            && !self.closed
+    }
+}
+
+/// The way into a node for envelopes from its peers.
+#[derive(Clone, Debug)]
+pub struct Inlet(pub(crate) Arc<Inbox>);
+
+impl Inlet {
+    /// Hands over envelopes from a peer, once there is room for them; `false` if the node has ended.
+    ///
+    /// The caller vouches for `sender`: the node checks that the envelopes name it.
+    pub async fn deliver(&self, sender: NodeId, envelopes: Vec<Vec<u8>>) -> bool {
+        self.0.put_received(sender, envelopes).await
+    }
+
+    /// Hands over an envelope at once, however many wait; `false` if the node has ended. For networks that bound what is on its way themselves.
+    pub fn deliver_now(&self, sender: NodeId, envelope: Vec<u8>) -> bool {
+        self.0.put(|contents| contents.received.push((sender, envelope)))
+    }
+}

@@ -1,0 +1,142 @@
+//! What the core's effects do: they reach storage, network, state machine, and those who wait for an answer.
+
+use std::collections::BTreeMap;
+
+use amaters_cluster_core::{Committed, Effect, LogLevel, NodeId, Rejected, Rejection, Token};
+use bytes::Bytes;
+
+use crate::engine::Driver;
+use crate::error::{RaftError, RaftResult};
+use crate::handle::Outcome;
+use crate::inbox::{ReadRequest, WriteRequest};
+use crate::persistence::RaftPersistence;
+use crate::state_machine::StateMachine;
+
+/// The way to the other nodes.
+pub trait Network: Send + Sync + 'static {
+    /// Hands over an envelope for a peer, and returns at once. It may be lost.
+    fn send(&self, to: NodeId, envelope: Vec<u8>);
+}
+
+/// Carries out effects on the node's thread.
+pub(crate) struct Ports {
+    pub(crate) storage: Box<dyn RaftPersistence>,
+    network: std::sync::Arc<dyn Network>,
+    machine: Box<dyn StateMachine>,
+    waiting: Waiting,
+}
+
+/// Requests whose outcome is not known yet.
+struct Waiting {
+    last_token: u64,
+    /// By the first token of each: its commands have consecutive ones.
+    writes: BTreeMap<Token, PendingWrite>,
+    reads: BTreeMap<Token, ReadRequest>,
+    request_timeout_ms: u64,
+}
+
+struct PendingWrite {
+    outcomes: Vec<Option<RaftResult<Outcome>>>,
+    missing: usize,
+    reply: tokio::sync::oneshot::Sender<Vec<RaftResult<Outcome>>>,
+}
+
+impl Ports {
+    pub(crate) fn new(
+        storage: Box<dyn RaftPersistence>,
+        network: std::sync::Arc<dyn Network>,
+        machine: Box<dyn StateMachine>,
+        request_timeout: std::time::Duration,
+    ) -> Self {
+        let request_timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
+        let waiting = Waiting { last_token: 0, writes: BTreeMap::new(), reads: BTreeMap::new(), request_timeout_ms };
+        Self { storage, network, machine, waiting }
+    }
+
+    /// Notes who waits for these commands, and gives each its token.
+    pub(crate) fn register_write(&mut self, request: WriteRequest, proposals: &mut Vec<(Token, Bytes)>) {
+        let WriteRequest { commands, reply } = request;
+        let first = Token(self.waiting.last_token + 1);
+        self.waiting.last_token += commands.len() as u64;
+        let outcomes = commands.iter().map(|_| None).collect();
+        self.waiting.writes.insert(first, PendingWrite { outcomes, missing: commands.len(), reply });
+        proposals.extend((first.0..).map(Token).zip(commands));
+    }
+
+    /// Notes who waits for these queries: one token for all of them.
+    pub(crate) fn register_read(&mut self, request: ReadRequest) -> Token {
+        self.waiting.last_token += 1;
+        let token = Token(self.waiting.last_token);
+        self.waiting.reads.insert(token, request);
+        token
+    }
+
+    fn apply(&mut self, commands: &[Committed]) {
+        let results = self.machine.apply(commands);
+        assert_eq!(results.len(), commands.len(), "a state machine gives one result for each command");
+        for (command, result) in commands.iter().zip(results) {
+            if let Some(token) = command.token {
+                self.waiting.resolve_write(token, Ok(Outcome { index: command.index, result }));
+            }
+        }
+    }
+
+    fn serve_read(&mut self, token: Token) {
+        if let Some(ReadRequest { queries, reply }) = self.waiting.reads.remove(&token) {
+            let answers = queries.iter().map(|query| self.machine.query(query)).collect();
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(answers));
+        }
+    }
+}
+
+impl Driver for Ports {
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { ticket, operations } => self.storage.submit(ticket, operations),
+            Effect::Send { to, envelope } => self.network.send(to, envelope),
+            Effect::Apply { commands } => self.apply(&commands),
+            Effect::ServeReads { tokens } => tokens.into_iter().for_each(|token| self.serve_read(token)),
+            Effect::Reject { requests } => requests.iter().for_each(|rejected| self.waiting.reject(rejected)),
+            Effect::Log { level, message } => write_log(level, &message),
+        }
+    }
+}
+
+impl Waiting {
+    fn resolve_write(&mut self, token: Token, outcome: RaftResult<Outcome>) {
+        let Some((&first, pending)) = self.writes.range_mut(..=token).next_back() else { return };
+        let Some(slot) = usize::try_from(token.0 - first.0).ok().and_then(|at| pending.outcomes.get_mut(at)) else { return };
+        if slot.replace(outcome).is_none() {
+            pending.missing -= 1;
+        }
+        if pending.missing == 0
+            && let Some(done) = self.writes.remove(&first)
+        {
+            // Whoever asked may have gone away.
+            let _ = done.reply.send(done.outcomes.into_iter().flatten().collect());
+        }
+    }
+
+    fn reject(&mut self, rejected: &Rejected) {
+        let error = self.error(rejected.reason);
+        match self.reads.remove(&rejected.token) {
+            // Whoever asked may have gone away.
+            Some(read) => drop(read.reply.send(Err(error))),
+            None => self.resolve_write(rejected.token, Err(error)),
+        }
+    }
+
+    fn error(&self, reason: Rejection) -> RaftError {
+        RaftError::from_rejection(reason, self.request_timeout_ms)
+    }
+}
+
+fn write_log(level: LogLevel, message: &str) {
+    match level {
+        LogLevel::Debug => tracing::debug!(target: "raft", "{message}"),
+        LogLevel::Info => tracing::info!(target: "raft", "{message}"),
+        LogLevel::Warn => tracing::warn!(target: "raft", "{message}"),
+        LogLevel::Error => tracing::error!(target: "raft", "{message}"),
+    }
+}
