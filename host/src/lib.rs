@@ -1,3 +1,41 @@
-//! x
+//! Ukehi: a Raft node whose consensus runs as a WASI component in a sandbox.
+//!
+//! The component holds what must be right: elections, the log, replication, reads. It can touch nothing but the storage, clock and network that this
+//! crate hands it. Around it, this crate is a native host: a file WAL ([`wal`]), a TCP transport ([`transport`]), a key-value state machine ([`kv`])
+//! with a Redis-compatible front end ([`resp`]), and admin endpoints ([`admin`]).
+//!
+//! Start with [`RaftNode`]; [`MemoryNetwork`] shows a cluster inside one process.
+
+pub mod admin;
+pub mod cli;
+mod command;
+pub mod data_dir;
 pub mod engine;
-pub use engine::COMPONENT;
+mod error;
+mod handle;
+mod inbox;
+pub mod kv;
+mod memory_network;
+mod node;
+pub mod persistence;
+mod ports;
+pub mod resp;
+mod runtime;
+mod state_machine;
+pub mod transport;
+pub mod wal;
+
+pub use amaters_cluster_core::{
+    Config as RaftConfig, ConfigError, EntryId, LogEntry, LogIndex, NodeId, NodeState, PersistentState, RaftLog, Status, Term,
+};
+pub use command::Command;
+pub use error::{RaftError, RaftResult};
+pub use handle::{Handle, Outcome};
+pub use inbox::Inlet;
+pub use memory_network::MemoryNetwork;
+pub use node::{RaftNode, RaftNodeBuilder};
+pub use persistence::{FilePersistence, MemoryPersistence, RaftPersistence};
+pub use ports::Network;
+pub use runtime::EngineKind;
+pub use state_machine::{ApplyResult, StateMachine};
+pub use wal::{WalDiagnostics, WalReader, WalWriter};

@@ -1,6 +1,8 @@
 //! What the core's effects do: they reach storage, network, state machine, and those who wait for an answer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use amaters_cluster_core::{Committed, Effect, LogLevel, NodeId, Rejected, Rejection, Token};
 use bytes::Bytes;
@@ -20,8 +22,9 @@ pub trait Network: Send + Sync + 'static {
 
 /// Carries out effects on the node's thread.
 pub(crate) struct Ports {
-    pub(crate) storage: Box<dyn RaftPersistence>,
-    network: std::sync::Arc<dyn Network>,
+    /// None until the journal has been read: the core persists nothing before that.
+    storage: Option<Box<dyn RaftPersistence>>,
+    network: Arc<dyn Network>,
     machine: Box<dyn StateMachine>,
     waiting: Waiting,
 }
@@ -43,14 +46,18 @@ struct PendingWrite {
 
 impl Ports {
     pub(crate) fn new(
-        storage: Box<dyn RaftPersistence>,
-        network: std::sync::Arc<dyn Network>,
+        network: Arc<dyn Network>,
         machine: Box<dyn StateMachine>,
-        request_timeout: std::time::Duration,
+        request_timeout: Duration,
     ) -> Self {
         let request_timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
         let waiting = Waiting { last_token: 0, writes: BTreeMap::new(), reads: BTreeMap::new(), request_timeout_ms };
-        Self { storage, network, machine, waiting }
+        Self { storage: None, network, machine, waiting }
+    }
+
+    /// From here on the core may persist.
+    pub(crate) fn attach(&mut self, storage: Box<dyn RaftPersistence>) {
+        self.storage = Some(storage);
     }
 
     /// Notes who waits for these commands, and gives each its token.
@@ -93,7 +100,9 @@ impl Ports {
 impl Driver for Ports {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Persist { ticket, operations } => self.storage.submit(ticket, operations),
+            Effect::Persist { ticket, operations } => {
+                self.storage.as_mut().expect("the core persists nothing before it is started").submit(ticket, operations);
+            }
             Effect::Send { to, envelope } => self.network.send(to, envelope),
             Effect::Apply { commands } => self.apply(&commands),
             Effect::ServeReads { tokens } => tokens.into_iter().for_each(|token| self.serve_read(token)),

@@ -1,2 +1,132 @@
-//! x
-fn main(){}
+//! The developer's commands: `cargo xtask`.
+#![allow(clippy::print_stdout, reason = "a command line speaks through it")]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio, exit};
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+#[allow(dead_code, reason = "compiling is the part of the host's build script, which includes the same file")]
+mod guest;
+mod setup;
+
+/// Set-up and developer commands of Ukehi.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Finds or installs what builds the component. Quick and silent when all is there
+    Setup,
+    /// Builds the component and writes it to target/ukehi-raft.wasm
+    Component,
+    /// Runs a cluster of three nodes, kills its leader, and counts what was lost; arguments go to `ukehi demo`
+    Demo(PassedOn),
+    /// Runs every test; arguments go to `cargo test`
+    Test(PassedOn),
+    /// Runs simulated clusters, one for each seed
+    Sim {
+        /// How many seeds to run
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first seed
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Compares the speed with other systems', on this machine; arguments go to the comparison: try `--help`
+    Bench(PassedOn),
+}
+
+/// Arguments that another program understands.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+struct PassedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn main() -> Result<()> {
+    let task = Task::parse();
+    setup::setup()?;
+    match task {
+        Task::Setup => Ok(()),
+        Task::Component => component(),
+        Task::Demo(PassedOn { args }) => run_program("amaters-cluster", "ukehi", ["demo".into()].into_iter().chain(args)),
+        Task::Test(PassedOn { args }) => run(cargo("test").args(["--release", "--workspace"]).args(args)),
+        Task::Sim { seeds, from } => {
+            let args = ["--seeds".into(), seeds.to_string().into(), "--from".into(), from.to_string().into()];
+            run_program("amaters-cluster-tests", "sim", args)
+        }
+        Task::Bench(PassedOn { args }) => run_program("amaters-cluster-tests", "compare", args),
+    }
+}
+
+fn run_program(package: &str, program: &str, args: impl IntoIterator<Item = OsString>) -> Result<()> {
+    run(cargo("run").args(["--release", "--package", package, "--bin", program, "--"]).args(args))
+}
+
+/// Cargo on this workspace, in the user's own folder: paths among the arguments mean what they say.
+fn cargo(command: &str) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg(command).arg("--manifest-path").arg(workspace().join("Cargo.toml"));
+    cargo
+}
+
+fn workspace() -> PathBuf {
+    let xtask = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&xtask).parent().expect("xtask is a folder of the workspace").to_owned()
+}
+
+/// Runs a command in the foreground. Where it fails it has said why: what is left is to end as it did.
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{} can't be run", command.get_program().display()))?;
+    if !status.success() {
+        exit(status.code().unwrap_or(1));
+    }
+    Ok(())
+}
+
+/// The host's build script builds the component. Cargo tells where it left it.
+fn component() -> Result<()> {
+    let mut build = cargo("build");
+    build.args(["--release", "--package", "amaters-cluster", "--lib", "--message-format", "json-render-diagnostics"]);
+    let output = build.env_remove("UKEHI_SKIP_COMPONENT").stderr(Stdio::inherit()).output().context("cargo can't be run")?;
+    if !output.status.success() {
+        exit(output.status.code().unwrap_or(1));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let built = messages.lines().filter_map(build_script_folder).map(|folder| folder.join("ukehi-raft.wasm")).find(|file| file.is_file());
+    let Some(built) = built else { bail!("cargo did not say where the host's build script left the component") };
+    let target_dir = built.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).context("the build has no target folder")?;
+    let component = target_dir.join("ukehi-raft.wasm");
+    let bytes = fs::copy(&built, &component).with_context(|| format!("{} can't be written", component.display()))?;
+    ensure!(bytes > 0, "the build script left an empty component");
+    println!("{}: {bytes} bytes", component.display());
+    Ok(())
+}
+
+/// The `out_dir` of a message about a build script; `None` for other messages. Paths with characters that JSON escapes are not found.
+fn build_script_folder(message: &str) -> Option<PathBuf> {
+    let (_, rest) = message.split_once(r#""out_dir":""#).filter(|_| message.contains(r#""build-script-executed""#))?;
+    Some(PathBuf::from(rest.split_once('"')?.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Task as clap::CommandFactory>::command().debug_assert();
+        let Task::Demo(demo) = Task::parse_from(["xtask", "demo", "--hold", "--nodes", "5"]) else { panic!("demo") };
+        assert_eq!(demo.args, ["--hold", "--nodes", "5"]);
+    }
+
+    #[test]
+    fn the_build_scripts_folder_is_read_from_cargos_message() {
+        let message = r#"{"reason":"build-script-executed","package_id":"x","env":[],"out_dir":"/t/release/build/x/out"}"#;
+        assert_eq!(build_script_folder(message), Some("/t/release/build/x/out".into()));
+        assert_eq!(build_script_folder(r#"{"reason":"compiler-artifact","out_dir":"/t"}"#), None);
+    }
+}

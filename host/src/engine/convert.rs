@@ -5,6 +5,7 @@ use std::time::Duration;
 use amaters_cluster_core::{
     Committed, Config, Counters, LogIndex, LogLevel, NodeId, NodeState, Operation, PeerStatus, Rejected, Rejection, Status, Term, Token,
 };
+use bytes::Bytes;
 
 use super::EngineError;
 use super::wasm::bindings::amaters::cluster::{log, state_machine, storage};
@@ -21,26 +22,37 @@ impl From<SetupFailed> for EngineError {
     }
 }
 
-/// The contract counts time in whole milliseconds and sizes in the bytes that a component can address. What is larger is said as the
-/// largest that can be.
-impl From<&Config> for guest::Config {
-    fn from(config: &Config) -> Self {
-        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Self {
-            id: config.id.0,
-            group: config.group.0,
-            voters: config.voters.iter().map(|voter| voter.0).collect(),
-            election_timeout_min_ms: millis(config.election_timeout_min),
-            election_timeout_max_ms: millis(config.election_timeout_max),
-            heartbeat_interval_ms: millis(config.heartbeat_interval),
-            max_batch_bytes: small(config.max_batch_bytes),
-            max_inflight: small(config.max_inflight),
-            max_command_bytes: small(config.max_command_bytes),
-            max_pending_bytes: config.max_pending_bytes as u64,
-            max_log_bytes: config.max_log_bytes as u64,
-            request_timeout_ms: millis(config.request_timeout),
-        }
+/// The contract counts time in whole milliseconds, and sizes in numbers of its own width: what is larger is said as the largest.
+///
+/// `voters` are those of `config`, in the form in which they can be lent to the guest.
+pub(super) fn lent_config<'a>(config: &Config, voters: &'a [u64]) -> guest::Config<'a> {
+    let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    guest::Config {
+        id: config.id.0,
+        group: config.group.0,
+        voters,
+        election_timeout_min_ms: millis(config.election_timeout_min),
+        election_timeout_max_ms: millis(config.election_timeout_max),
+        heartbeat_interval_ms: millis(config.heartbeat_interval),
+        max_batch_bytes: narrow(config.max_batch_bytes),
+        max_inflight: narrow(config.max_inflight),
+        max_command_bytes: narrow(config.max_command_bytes),
+        max_pending_bytes: config.max_pending_bytes as u64,
+        max_log_bytes: config.max_log_bytes as u64,
+        request_timeout_ms: millis(config.request_timeout),
+    }
+}
+
+impl<'a> From<&'a (NodeId, Vec<u8>)> for guest::Received<'a> {
+    fn from((sender, envelope): &'a (NodeId, Vec<u8>)) -> Self {
+        Self { sender: sender.0, envelope }
+    }
+}
+
+impl<'a> From<&'a (Token, Bytes)> for guest::Proposal<'a> {
+    fn from((token, command): &'a (Token, Bytes)) -> Self {
+        Self { token: token.0, command }
     }
 }
 

@@ -2,8 +2,6 @@
 //!
 //! Both take the same inputs and give the same effects, byte for byte, where [`Ambient`] gives them the same time and seed.
 
-use std::any::Any;
-
 use amaters_cluster_core::{ConfigError, Effect, Instant, JournalError, NodeId, Operation, Status, Ticket, Token};
 use bytes::Bytes;
 use thiserror::Error;
@@ -49,8 +47,8 @@ pub trait Engine<D: Driver> {
     /// The guest failed.
     fn status(&mut self) -> Result<Status, EngineError>;
 
-    /// The driver, for the loop that owns both.
-    fn driver(&mut self) -> &mut dyn Any;
+    /// The driver, for the loop that owns the engine and with it the driver.
+    fn driver(&mut self) -> &mut D;
 }
 
 /// The inputs of one turn of the loop. They are taken in the order of the fields, and a tick comes last.

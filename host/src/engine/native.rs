@@ -1,7 +1,5 @@
 //! The core without a sandbox: what the sandbox is measured against.
 
-use std::any::Any;
-
 use amaters_cluster_core::{Config, Effect, Input, Node, Operation, Status};
 
 use super::{Ambient, Clock, Driver, Engine, EngineError, Turn};
@@ -47,7 +45,7 @@ impl<D: Driver> NativeEngine<D> {
     }
 }
 
-impl<D: Driver> Engine for NativeEngine<D> {
+impl<D: Driver> Engine<D> for NativeEngine<D> {
     fn recover(&mut self, operations: Vec<Operation>) -> Result<(), EngineError> {
         self.must_be_started(false)?;
         for operation in operations {
@@ -86,7 +84,7 @@ impl<D: Driver> Engine for NativeEngine<D> {
         Ok(self.node.status(self.clock.now()))
     }
 
-    fn driver(&mut self) -> &mut dyn Any {
+    fn driver(&mut self) -> &mut D {
         &mut self.driver
     }
 }

@@ -3,7 +3,6 @@
 //! An instance has a clock, randomness and the four interfaces of `wit/` and nothing else: each is linked by name, so a component that
 //! imports anything more can't be loaded. It is bounded in memory and in the time that a call may take.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use amaters_cluster_core::{Config, Effect, LogLevel, NodeId, Operation, Status, Ticket, Token};
@@ -14,7 +13,7 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::convert::SetupFailed;
+use super::convert::{SetupFailed, lent_config};
 use super::sandbox::{Sandbox, Ticker};
 use super::{Ambient, Clock, Driver, Engine, EngineError, Turn};
 
@@ -64,7 +63,8 @@ impl<D: Driver> WasmEngine<D> {
         let instance = RaftNode::instantiate(&mut store, &sandbox.component, &linker).map_err(load)?;
         let exports = instance.amaters_cluster_node().clone();
         let mut this = Self { store, exports, epochs_per_call, limits: sandbox.limits, _ticker: Arc::clone(&sandbox.ticker) };
-        this.call(|exports, store| exports.call_configure(store, &config.into()))?.map_err(SetupFailed)?;
+        let voters: Vec<_> = config.voters.iter().map(|voter| voter.0).collect();
+        this.call(|exports, store| exports.call_configure(store, lent_config(config, &voters)))?.map_err(SetupFailed)?;
         Ok(this)
     }
 
@@ -93,7 +93,7 @@ impl<D: Driver> WasmEngine<D> {
     }
 }
 
-impl<D: Driver> Engine for WasmEngine<D> {
+impl<D: Driver> Engine<D> for WasmEngine<D> {
     fn recover(&mut self, operations: Vec<Operation>) -> Result<(), EngineError> {
         let lent: Vec<_> = operations.iter().map(Into::into).collect();
         Ok(self.call(|exports, store| exports.call_recover(store, &lent))?.map_err(SetupFailed)?)
@@ -108,13 +108,11 @@ impl<D: Driver> Engine for WasmEngine<D> {
             self.call(|exports, store| exports.call_persisted(store, ticket.0))?;
         }
         if !turn.received.is_empty() {
-            let lent = |(sender, envelope): &(NodeId, Vec<u8>)| guest::Received { sender: sender.0, envelope };
-            let envelopes: Vec<_> = turn.received.iter().map(lent).collect();
+            let envelopes: Vec<_> = turn.received.iter().map(Into::into).collect();
             self.call(|exports, store| exports.call_receive(store, &envelopes))?;
         }
         if !turn.proposals.is_empty() {
-            let lent = |(token, command): &(Token, bytes::Bytes)| guest::Proposal { token: token.0, command };
-            let proposals: Vec<_> = turn.proposals.iter().map(lent).collect();
+            let proposals: Vec<_> = turn.proposals.iter().map(Into::into).collect();
             self.call(|exports, store| exports.call_propose(store, &proposals))?;
         }
         if !turn.reads.is_empty() {
@@ -128,7 +126,7 @@ impl<D: Driver> Engine for WasmEngine<D> {
         Ok(self.call(|exports, store| exports.call_status(store))?.into())
     }
 
-    fn driver(&mut self) -> &mut dyn Any {
+    fn driver(&mut self) -> &mut D {
         &mut self.store.data_mut().driver
     }
 }
@@ -249,5 +247,108 @@ impl HostMonotonicClock for AmbientClock {
 
     fn now(&self) -> u64 {
         self.0.now().0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::super::{COMPONENT, SandboxLimits, SystemClock};
+    use super::*;
+
+    /// Stores at once, and keeps what else it is told.
+    #[derive(Default)]
+    struct Recorder {
+        persisted: Option<Ticket>,
+        applied: Vec<Vec<u8>>,
+        served: Vec<Token>,
+    }
+
+    impl Driver for Recorder {
+        fn carry_out(&mut self, effect: Effect) {
+            match effect {
+                Effect::Persist { ticket, .. } => self.persisted = Some(ticket),
+                Effect::Apply { commands } => self.applied.extend(commands.iter().map(|it| it.command.to_vec())),
+                Effect::ServeReads { tokens } => self.served.extend(tokens),
+                _ => {}
+            }
+        }
+    }
+
+    fn engine(limits: SandboxLimits, ambient: Ambient) -> WasmEngine<Recorder> {
+        let sandbox = Sandbox::new(COMPONENT, limits).expect("the component loads");
+        WasmEngine::new(&sandbox, &Config::new(NodeId(1), vec![NodeId(1)]), Recorder::default(), ambient).expect("it is set up")
+    }
+
+    /// Takes turns until the only voter has elected itself and done what it was asked for.
+    fn settle(engine: &mut WasmEngine<Recorder>, mut turn: Turn, done: impl Fn(&Recorder) -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !done(engine.driver()) {
+            assert!(Instant::now() < end, "nothing came of it in 10 s: {:?}", engine.status());
+            turn.persisted = engine.driver().persisted.take();
+            engine.turn(std::mem::take(&mut turn)).expect("a turn");
+        }
+    }
+
+    #[test]
+    fn a_node_in_its_sandbox_applies_what_it_is_told_and_serves_reads() {
+        let mut engine = engine(SandboxLimits::default(), Ambient::system());
+        engine.start().expect("it starts");
+        let proposals = vec![(Token(7), bytes::Bytes::from_static(b"x=1"))];
+        settle(&mut engine, Turn { proposals, ..Turn::default() }, |driver| driver.applied == [b"x=1"]);
+        settle(&mut engine, Turn { reads: vec![Token(8)], ..Turn::default() }, |driver| driver.served == [Token(8)]);
+        let status = engine.status().expect("a status");
+        assert_eq!((status.state, status.leader), (amaters_cluster_core::NodeState::Leader, NodeId(1)));
+    }
+
+    #[test]
+    fn a_call_out_of_order_is_refused_or_traps_in_words() {
+        let mut engine = engine(SandboxLimits::default(), Ambient::system());
+        let trap = engine.turn(Turn::default()).expect_err("it is not started").to_string();
+        assert!(trap.contains("the host called a node that is not started"), "{trap}");
+        let mut engine = self::engine(SandboxLimits::default(), Ambient::system());
+        engine.start().expect("it starts");
+        let refused = engine.start().expect_err("twice").to_string();
+        assert_eq!(refused, "the component refused to be set up: `start` belongs after `configure`, once");
+        engine.turn(Turn::default()).expect("a refusal does no harm");
+    }
+
+    #[test]
+    fn a_journal_of_something_else_is_refused_with_the_guests_reason() {
+        let mut engine = engine(SandboxLimits::default(), Ambient::system());
+        let refused = engine.recover(vec![Operation::HardState(b"not a hard state".to_vec())]).expect_err("refused").to_string();
+        assert!(refused.starts_with("the component refused to be set up: "), "{refused}");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let limits = SandboxLimits { memory: 4 << 20, ..SandboxLimits::default() };
+        let mut engine = engine(limits, Ambient::system());
+        engine.start().expect("it starts");
+        let proposals = (0..8).map(|token| (Token(token), vec![0; 1 << 20].into())).collect();
+        let trap = engine.turn(Turn { proposals, ..Turn::default() }).expect_err("8 MiB in 4").to_string();
+        assert!(trap.contains("bytes of memory and may have 4194304"), "{trap}");
+    }
+
+    /// The host's clock takes the time that the guest is given for the whole call.
+    #[test]
+    fn a_call_that_takes_too_long_is_interrupted() {
+        struct Slow(SystemClock, AtomicBool);
+        impl Clock for Slow {
+            fn now(&self) -> amaters_cluster_core::Instant {
+                if self.1.swap(true, Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                self.0.now()
+            }
+        }
+        let limits = SandboxLimits { call_deadline: Duration::from_millis(100), ..SandboxLimits::default() };
+        let clock = Box::new(Slow(SystemClock::default(), AtomicBool::new(false)));
+        let mut engine = engine(limits, Ambient { clock, seed: None });
+        engine.start().expect("the first reading is quick");
+        let trap = engine.turn(Turn::default()).expect_err("the second is not").to_string();
+        assert_eq!(trap, "the component trapped: a call did not return within 100 ms");
     }
 }

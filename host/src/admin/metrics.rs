@@ -1,0 +1,149 @@
+//! `/metrics`: a node's status in Prometheus' text format, next to what others have registered.
+
+use std::sync::{Mutex, PoisonError};
+
+use amaters_cluster_core::{NodeState, Status};
+use prometheus::core::{AtomicU64, GenericGauge, GenericGaugeVec};
+use prometheus::{Encoder, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+
+type Gauge = GenericGauge<AtomicU64>;
+type GaugeVec = GenericGaugeVec<AtomicU64>;
+
+/// The metrics of the admin port, and the way to show all of the process.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    process: Registry,
+    closes: IntCounterVec,
+    requests: IntCounterVec,
+    up: Gauge,
+    // Filled and read in one go, so that what is shown is one status.
+    raft: Mutex<RaftMetrics>,
+}
+
+impl Metrics {
+    /// Registers the admin port's own metrics with those of the process.
+    pub(super) fn register(process: Registry) -> prometheus::Result<Self> {
+        let closes = counters(&process, "admin_closes_total", "Admin connections that were ended before their time, by reason", "reason")?;
+        let requests = counters(&process, "admin_requests_total", "Admin requests, by status code", "code")?;
+        let up = gauge(&process, "up", "Whether the node's loop answers")?;
+        Ok(Self { process, closes, requests, up, raft: Mutex::new(RaftMetrics::new()?) })
+    }
+
+    pub(super) fn closed(&self, reason: &'static str) {
+        self.closes.with_label_values(&[reason]).inc();
+    }
+
+    pub(super) fn answered(&self, code: u16) {
+        self.requests.with_label_values(&[&code.to_string()]).inc();
+    }
+
+    /// Everything as text. Without a status the node's own figures are left out: old ones would pass for new.
+    pub(super) fn render(&self, status: Option<&Status>) -> prometheus::Result<Vec<u8>> {
+        self.up.set(u64::from(status.is_some()));
+        let mut families = self.process.gather();
+        if let Some(status) = status {
+            let raft = self.raft.lock().unwrap_or_else(PoisonError::into_inner);
+            raft.fill(status);
+            families.extend(raft.registry.gather());
+        }
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+}
+
+/// A node's status as metrics.
+#[derive(Debug)]
+struct RaftMetrics {
+    registry: Registry,
+    term: Gauge,
+    is_leader: Gauge,
+    leader: Gauge,
+    commit: Gauge,
+    applied: Gauge,
+    last: Gauge,
+    durable: Gauge,
+    log_bytes: Gauge,
+    peer_match: GaugeVec,
+    peer_silence: prometheus::GaugeVec,
+    elections: IntCounter,
+    proposals: IntCounter,
+    rejections: IntCounter,
+    refused_envelopes: IntCounter,
+}
+
+impl RaftMetrics {
+    fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let peers = |name: &str, help: &str| Opts::new(format!("amaters_cluster_{name}"), help);
+        let peer_match =
+            GaugeVec::new(peers("peer_match_index", "The last index known to be durable on a peer; 0 unless this node leads"), &["peer"])?;
+        let peer_silence = prometheus::GaugeVec::new(peers("peer_silence_seconds", "Since a peer was last heard of"), &["peer"])?;
+        registry.register(Box::new(peer_match.clone()))?;
+        registry.register(Box::new(peer_silence.clone()))?;
+        Ok(Self {
+            term: gauge(&registry, "term", "The latest term that the node has seen")?,
+            is_leader: gauge(&registry, "is_leader", "Whether the node leads")?,
+            leader: gauge(&registry, "leader", "The leader that the node knows of; 0 for none")?,
+            commit: gauge(&registry, "commit_index", "The last index known to be committed")?,
+            applied: gauge(&registry, "applied_index", "The last index handed to the state machine")?,
+            last: gauge(&registry, "last_index", "The last index of the log")?,
+            durable: gauge(&registry, "durable_index", "The last index that is durable on this node")?,
+            log_bytes: gauge(&registry, "log_bytes", "Bytes that the log takes in memory")?,
+            peer_match,
+            peer_silence,
+            elections: counter(&registry, "elections_total", "Elections that this node started")?,
+            proposals: counter(&registry, "proposals_total", "Commands that were proposed here")?,
+            rejections: counter(&registry, "rejections_total", "Requests that came to nothing")?,
+            refused_envelopes: counter(&registry, "refused_envelopes_total", "Envelopes that were malformed, or not for this node")?,
+            registry,
+        })
+    }
+
+    fn fill(&self, status: &Status) {
+        self.term.set(status.term.0);
+        self.is_leader.set(u64::from(status.state == NodeState::Leader));
+        self.leader.set(status.leader.0);
+        self.commit.set(status.commit_index.0);
+        self.applied.set(status.applied_index.0);
+        self.last.set(status.last_index.0);
+        self.durable.set(status.durable_index.0);
+        self.log_bytes.set(status.log_bytes.try_into().unwrap_or(u64::MAX));
+        self.peer_match.reset();
+        self.peer_silence.reset();
+        for peer in &status.peers {
+            let id = peer.id.to_string();
+            self.peer_match.with_label_values(&[&id]).set(peer.match_index.0);
+            self.peer_silence.with_label_values(&[&id]).set(peer.silent.as_secs_f64());
+        }
+        for (counter, count) in [
+            (&self.elections, status.counters.elections),
+            (&self.proposals, status.counters.proposals),
+            (&self.rejections, status.counters.rejections),
+            (&self.refused_envelopes, status.counters.refused_envelopes),
+        ] {
+            // A node that was rebuilt counts from 0 again, which Prometheus takes for the restart that it is.
+            counter.reset();
+            counter.inc_by(count);
+        }
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Gauge> {
+    let gauge = Gauge::with_opts(Opts::new(format!("amaters_cluster_{name}"), help))?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    let counter = IntCounter::new(format!("amaters_cluster_{name}"), help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+    let counters = IntCounterVec::new(Opts::new(format!("amaters_cluster_{name}"), help), &[label])?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}

@@ -1,0 +1,125 @@
+//! What the admin port answers.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amaters_cluster_core::Status;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::metrics::Metrics;
+use super::view::{NodeInfo, StatusView};
+use crate::error::RaftResult;
+
+/// How long the node's loop may take to report its status before it counts as stuck.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// The largest body of a request. No route reads one: this only says so in a way that a client understands.
+const BODY_BYTES: u64 = 64 << 10;
+
+/// Who knows a node's status.
+pub trait StatusSource: Clone + Send + Sync + 'static {
+    /// Asks the node's loop.
+    fn status(&self) -> impl Future<Output = RaftResult<Status>> + Send;
+}
+
+/// What the routes work with.
+pub(super) struct Desk<S> {
+    pub(super) source: S,
+    pub(super) info: NodeInfo,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl<S: StatusSource> Desk<S> {
+    /// A fresh status, or why there is none.
+    async fn status(&self) -> Result<Status, String> {
+        match timeout(ANSWER, self.source.status()).await {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the node's loop did not answer within {} s", ANSWER.as_secs())),
+        }
+    }
+}
+
+type Shared<S> = State<Arc<Desk<S>>>;
+
+pub(super) fn router<S: StatusSource>(desk: Arc<Desk<S>>) -> Router {
+    Router::new()
+        .route("/status", get(status::<S>))
+        .route("/healthz", get(healthz::<S>))
+        .route("/readyz", get(readyz::<S>))
+        .route("/metrics", get(metrics::<S>))
+        .fallback(|| async { error(StatusCode::NOT_FOUND, "expected /status, /healthz, /readyz or /metrics") })
+        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "expected GET") })
+        .layer(from_fn_with_state(Arc::clone(&desk), guard::<S>))
+        .with_state(desk)
+}
+
+async fn status<S: StatusSource>(State(desk): Shared<S>) -> Response {
+    match desk.status().await {
+        Ok(status) => Json(StatusView::new(&status, &desk.info)).into_response(),
+        Err(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    }
+}
+
+/// Whether the process is worth keeping: the node's loop answers.
+async fn healthz<S: StatusSource>(State(desk): Shared<S>) -> (StatusCode, String) {
+    verdict(desk.status().await.map(drop))
+}
+
+/// Whether clients are worth sending here.
+async fn readyz<S: StatusSource>(State(desk): Shared<S>) -> (StatusCode, String) {
+    verdict(desk.status().await.and_then(|status| ready(&status)))
+}
+
+async fn metrics<S: StatusSource>(State(desk): Shared<S>) -> Response {
+    match desk.metrics.render(desk.status().await.ok().as_ref()) {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
+    }
+}
+
+fn ready(status: &Status) -> Result<(), String> {
+    if status.leader.is_none() {
+        return Err(format!("no leader is known in term {}", status.term));
+    }
+    if status.applied_index < status.commit_index {
+        return Err(format!("applied up to {}: {} is committed", status.applied_index, status.commit_index));
+    }
+    Ok(())
+}
+
+fn verdict(outcome: Result<(), String>) -> (StatusCode, String) {
+    match outcome {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+fn error(code: StatusCode, reason: &str) -> Response {
+    (code, Json(json!({ "error": reason }))).into_response()
+}
+
+/// Refuses large bodies, and counts answers.
+async fn guard<S: StatusSource>(State(desk): Shared<S>, request: Request, next: Next) -> Response {
+    let response = if announced(request.headers()) > BODY_BYTES {
+        error(StatusCode::PAYLOAD_TOO_LARGE, &format!("expected a body of at most {BODY_BYTES} bytes"))
+    } else {
+        next.run(request).await
+    };
+    desk.metrics.answered(response.status().as_u16());
+    response
+}
+
+/// The body's announced length. hyper has checked that it is a number; where it is in chunks instead, the connection ends unread.
+fn announced(headers: &HeaderMap) -> u64 {
+    headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok()).unwrap_or(0)
+}

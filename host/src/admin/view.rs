@@ -1,0 +1,136 @@
+//! A node's status as JSON: what `/status` answers and `ukehi status` reads.
+
+use std::fmt;
+
+use amaters_cluster_core::{NodeState, PeerStatus, Status};
+use serde::{Deserialize, Serialize};
+
+/// What a node tells of itself besides its status.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The version of this program.
+    pub version: String,
+    /// What runs the core: `wasm` or `native`.
+    pub engine: String,
+}
+
+/// The body of `/status`. Scripts rely on the names of these fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The node.
+    pub id: u64,
+    /// What it is.
+    pub role: RoleView,
+    /// The latest term it has seen.
+    pub term: u64,
+    /// The leader of that term; null where none is known.
+    pub leader: Option<u64>,
+    /// The last index known to be committed.
+    pub commit: u64,
+    /// The last index handed to the state machine.
+    pub applied: u64,
+    /// The last index of the log.
+    pub last: u64,
+    /// The other members.
+    pub peers: Vec<PeerView>,
+    /// The last index that is durable on this node.
+    pub durable: u64,
+    /// Bytes that the log takes in memory.
+    pub log_bytes: u64,
+    /// The version of the program.
+    pub version: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// What runs the core.
+    pub engine: String,
+}
+
+/// What a node is, as `/status` words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleView {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it could win an election.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// A peer, as `/status` words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// The peer.
+    pub id: u64,
+    /// The last index known to be durable there; 0 unless the node leads.
+    #[serde(rename = "match")]
+    pub match_index: u64,
+    /// Milliseconds since it was last heard of.
+    pub silent_ms: u64,
+}
+
+impl StatusView {
+    /// The view of a status.
+    #[must_use]
+    pub fn new(status: &Status, info: &NodeInfo) -> Self {
+        Self {
+            id: status.id.0,
+            role: status.state.into(),
+            term: status.term.0,
+            leader: (!status.leader.is_none()).then_some(status.leader.0),
+            commit: status.commit_index.0,
+            applied: status.applied_index.0,
+            last: status.last_index.0,
+            peers: status.peers.iter().map(PeerView::from).collect(),
+            durable: status.durable_index.0,
+            log_bytes: status.log_bytes.try_into().unwrap_or(u64::MAX),
+            version: info.version.clone(),
+            cluster: info.cluster.clone(),
+            engine: info.engine.clone(),
+        }
+    }
+}
+
+impl From<NodeState> for RoleView {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Follower => Self::Follower,
+            NodeState::PreCandidate => Self::PreCandidate,
+            NodeState::Candidate => Self::Candidate,
+            NodeState::Leader => Self::Leader,
+        }
+    }
+}
+
+impl From<&PeerStatus> for PeerView {
+    fn from(peer: &PeerStatus) -> Self {
+        Self { id: peer.id.0, match_index: peer.match_index.0, silent_ms: peer.silent.as_millis().try_into().unwrap_or(u64::MAX) }
+    }
+}
+
+impl fmt::Display for RoleView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_worded_alike_in_json_and_in_tables() {
+        for role in [RoleView::Follower, RoleView::PreCandidate, RoleView::Candidate, RoleView::Leader] {
+            assert_eq!(serde_json::to_string(&role).unwrap(), format!("\"{role}\""));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! x
+pub mod bench;
+pub mod client;
+pub mod options;

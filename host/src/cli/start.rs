@@ -1,0 +1,200 @@
+//! `ukehi start`: a node from its data directory to its last connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amaters_cluster_core::NodeId;
+use anyhow::{Context, Result, anyhow};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+
+use super::options::{EngineChoice, LogFormat, StartOptions};
+use crate::admin::{self, NodeInfo};
+use crate::data_dir::{DataDir, Identity};
+use crate::engine::{COMPONENT, Sandbox, SandboxLimits};
+use crate::error::{RaftError, RaftResult};
+use crate::handle::Handle;
+use crate::inbox::Inlet;
+use crate::node::RaftNode;
+use crate::persistence::FilePersistence;
+use crate::ports::Network;
+use crate::resp::{self, RespLimits, RespMetrics};
+use crate::runtime::EngineKind;
+use crate::transport::{Outbox, Transport, TransportConfig, TransportLimits, TransportMetrics};
+use crate::wal::WalOptions;
+
+/// How long connections may take to end when the node stops.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Runs a node until it is asked to stop, or fails.
+///
+/// # Errors
+/// What keeps the node from starting or from going on, with what to do about it.
+pub fn run(options: StartOptions) -> Result<ExitCode> {
+    init_log(&options);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("io").build().context("no threads for IO")?;
+    let ended = runtime.block_on(serve(options));
+    runtime.shutdown_background();
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(options: StartOptions) -> Result<()> {
+    let identity = Identity { cluster: options.cluster.clone(), node: options.id };
+    let data_dir = DataDir::open(&options.data_dir, &identity)?;
+    let ports = Ports::bind(&options).await?;
+    let registry = Registry::new();
+    let (stop, stopping) = watch::channel(false);
+
+    let (node, transport) = start_node(&options, ports.peers, &data_dir, &registry, &stopping)?;
+    let info = NodeInfo {
+        cluster: options.cluster.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        engine: match options.engine {
+            EngineChoice::Wasm => "wasm".to_owned(),
+            EngineChoice::Native => "native".to_owned(),
+        },
+    };
+    let limits = RespLimits { max_clients: options.max_clients, idle: options.client_idle_timeout, ..RespLimits::default() };
+    let clients = Arc::new(RespMetrics::register(&registry)?);
+    let mut fronts = JoinSet::new();
+    fronts.spawn(resp::serve(ports.clients, node.handle(), limits, clients, stopping.clone()));
+    let (handle, admin_stopping) = (node.handle(), stopping.clone());
+    fronts.spawn(async move {
+        if let Err(error) = admin::serve(ports.admin, handle, info, registry, admin_stopping).await {
+            tracing::error!("the admin port is closed: {error}");
+        }
+    });
+    tracing::info!(
+        id = %options.id, clients = %options.client, peers = %options.listen, admin = %options.admin, data = %options.data_dir.display(),
+        "node {} is up", options.id
+    );
+
+    let mut node_ended = node.ended();
+    tokio::select! {
+        _ = node_ended.wait_for(|ended| *ended) => {}
+        signal = stop_signal() => tracing::info!("stopping: {}", signal?),
+    }
+    let _ = stop.send(true); // whoever is gone needs no telling
+    let _ = tokio::time::timeout(FAREWELL, async { while fronts.join_next().await.is_some() {} }).await;
+    let ended = tokio::task::spawn_blocking(move || node.shutdown()).await.context("the node's thread was lost")?;
+    let _ = tokio::time::timeout(FAREWELL, transport.stopped()).await;
+    drop(data_dir); // holds the directory's lock until here
+    ended.context("the node can't go on")
+}
+
+/// The three ports.
+struct Ports {
+    peers: TcpListener,
+    clients: TcpListener,
+    admin: TcpListener,
+}
+
+impl Ports {
+    async fn bind(options: &StartOptions) -> Result<Self> {
+        Ok(Self {
+            peers: bind("listen", options.listen).await?,
+            clients: bind("client", options.client).await?,
+            admin: bind("admin", options.admin).await?,
+        })
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!("{address} is in use: stop what listens there, or choose another port with --{flag}"),
+        io::ErrorKind::PermissionDenied => anyhow!("{address} needs more rights than this user has: choose a port above 1023 with --{flag}"),
+        _ => anyhow!("can't listen at {address} ({error}): choose an address of this machine with --{flag}"),
+    })
+}
+
+/// The node with its storage and its peers.
+fn start_node(
+    options: &StartOptions,
+    listener: TcpListener,
+    data_dir: &DataDir,
+    registry: &Registry,
+    stopping: &watch::Receiver<bool>,
+) -> Result<(RaftNode, Transport)> {
+    let engine = match options.engine {
+        EngineChoice::Native => EngineKind::Native,
+        EngineChoice::Wasm => {
+            let limits = SandboxLimits { memory: options.memory_limit, ..SandboxLimits::default() };
+            EngineKind::Sandboxed(Sandbox::new(COMPONENT, limits)?)
+        }
+    };
+    let config = TransportConfig {
+        cluster: options.cluster.clone(),
+        id: options.id,
+        peers: options.peers.clone(),
+        limits: TransportLimits::default(),
+    };
+    let metrics = TransportMetrics::register(registry)?;
+    let wal_dir = data_dir.wal();
+    let wal_options = WalOptions { segment_size: options.segment_size, ..WalOptions::default() };
+    let mut transport = None;
+    let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
+        let started = Transport::start(config, listener, inlet, metrics, stopping).map_err(RaftError::Network)?;
+        let outbox = started.outbox();
+        transport = Some(started);
+        Ok(Arc::new(outbox))
+    };
+    let node = RaftNode::builder(options.core.clone())
+        .engine(engine)
+        .metrics(registry)
+        .storage(move |on_durable| Ok(Box::new(FilePersistence::open(&wal_dir, wal_options.clone(), on_durable)?)))
+        .start_with(network)?;
+    let transport = transport.context("a node joins its network when it starts")?;
+    Ok((node, transport))
+}
+
+impl Network for Outbox {
+    fn send(&self, to: NodeId, envelope: Vec<u8>) {
+        Outbox::send(self, to, envelope);
+    }
+}
+
+impl crate::transport::Deliver for Inlet {
+    async fn deliver(&self, sender: NodeId, envelopes: Vec<Vec<u8>>) -> bool {
+        Inlet::deliver(self, sender, envelopes).await
+    }
+}
+
+impl admin::StatusSource for Handle {
+    async fn status(&self) -> RaftResult<amaters_cluster_core::Status> {
+        Handle::status(self).await
+    }
+}
+
+fn init_log(options: &StartOptions) {
+    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&options.log_filter)).with_writer(io::stderr);
+    // An embedding test may have set one already.
+    let _ = match options.log_format {
+        LogFormat::Human => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+}
+
+/// Waits for whoever operates the node to ask it to stop.
+#[cfg(unix)]
+async fn stop_signal() -> Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be received")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be received")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Waits for whoever operates the node to ask it to stop.
+#[cfg(not(unix))]
+async fn stop_signal() -> Result<&'static str> {
+    tokio::signal::ctrl_c().await.context("Ctrl-C can't be received")?;
+    Ok("Ctrl-C")
+}

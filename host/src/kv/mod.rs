@@ -1,0 +1,204 @@
+//! The state machine of the product: an ordered map from keys to values.
+//!
+//! [`KeyValue`] is what the log's commands change and what queries are answered from. Commands and answers are values of [`Write`], [`Query`] and
+//! [`Reply`]; [`codec`] says how they become the opaque bytes of the log. Every node runs the same commands in the same order, so nothing here
+//! may depend on time, randomness, a node's settings or its version beyond what the bytes themselves say: the limits are constants, and a
+//! command that this version does not know is answered with [`Failure::NotUnderstood`] and changes nothing.
+//!
+//! Results are those of Redis' string commands, which the front end in [`resp`](crate::resp) words.
+
+mod codec;
+mod glob;
+mod number;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use amaters_cluster_core::Committed;
+use bytes::Bytes;
+use serde_bytes::Bytes as Slice;
+
+use crate::state_machine::{ApplyResult, StateMachine};
+
+pub use codec::{Condition, Failure, Query, Reply, Write};
+pub(crate) use number::parse_i64;
+
+/// The longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 64 << 10;
+/// The longest value, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+/// The longest pattern of a scan, in bytes: matching costs up to the product of the lengths of pattern and key.
+pub const MAX_PATTERN_BYTES: usize = 1 << 10;
+/// The most bytes of values in one answer to [`Query::MGet`].
+pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The most keys that one [`Query::Scan`] looks at.
+pub const MAX_SCAN_COUNT: u32 = 1 << 10;
+/// A scan ends early once it has looked at this many bytes of keys, so that long keys don't hold up the node.
+const MAX_SCAN_BYTES: usize = 256 << 10;
+
+/// An ordered map from keys to values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyValue {
+    entries: BTreeMap<Bytes, Bytes>,
+}
+
+impl StateMachine for KeyValue {
+    fn apply(&mut self, commands: &[Committed]) -> Vec<ApplyResult> {
+        commands.iter().map(|committed| self.write(&committed.command)).collect()
+    }
+
+    fn query(&self, query: &[u8]) -> ApplyResult {
+        match Query::decode(query) {
+            Some(query) => self.answer(&query).encode(),
+            None => Reply::Failed(Failure::NotUnderstood).encode(),
+        }
+    }
+}
+
+impl KeyValue {
+    /// An empty map.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Carries out one encoded [`Write`], and gives its encoded [`Reply`].
+    pub fn write(&mut self, command: &[u8]) -> Bytes {
+        let Some(command) = Write::decode(command) else { return Reply::Failed(Failure::NotUnderstood).encode() };
+        if let Err(failure) = command.check() {
+            return Reply::Failed(failure).encode();
+        }
+        match command {
+            Write::Set { key, value, condition, get } => self.set(key, value, condition, get),
+            Write::GetDel { key } => value_reply(self.entries.remove(&key[..]).as_deref()).encode(),
+            Write::MSet(pairs) => {
+                for (key, value) in pairs {
+                    self.put(key, value);
+                }
+                Reply::Done.encode()
+            }
+            Write::Del(keys) => count(keys.iter().filter(|key| self.entries.remove(&key[..]).is_some()).count()).encode(),
+            Write::IncrBy { key, by } => self.increment(key, by).encode(),
+            Write::Append { key, value } => self.append(key, value).encode(),
+            Write::FlushAll => {
+                self.entries.clear();
+                Reply::Done.encode()
+            }
+        }
+    }
+
+    fn set(&mut self, key: &Slice, value: &Slice, condition: Condition, get: bool) -> Bytes {
+        let old = if get || condition != Condition::Always { self.entries.get(&key[..]) } else { None };
+        let allowed = match condition {
+            Condition::Always => true,
+            Condition::IfAbsent => old.is_none(),
+            Condition::IfPresent => old.is_some(),
+        };
+        let reply = match (get, allowed) {
+            (true, _) => value_reply(old.map(|old| &old[..])).encode(),
+            (false, true) => Reply::Done.encode(),
+            (false, false) => Reply::Value(None).encode(),
+        };
+        if allowed {
+            self.put(key, value);
+        }
+        reply
+    }
+
+    fn increment(&mut self, key: &Slice, by: i64) -> Reply<'static> {
+        let old = match self.entries.get(&key[..]) {
+            Some(old) => parse_i64(old),
+            None => Some(0),
+        };
+        let Some(old) = old else { return Reply::Failed(Failure::NotAnInteger) };
+        let Some(new) = old.checked_add(by) else { return Reply::Failed(Failure::Overflow) };
+        self.put(key, new.to_string().as_bytes());
+        Reply::Integer(new)
+    }
+
+    fn append(&mut self, key: &Slice, value: &Slice) -> Reply<'static> {
+        let old = self.entries.get(&key[..]).map_or(&[][..], |old| &old[..]);
+        let length = old.len() + value.len();
+        if length > MAX_VALUE_BYTES {
+            return Reply::Failed(Failure::ValueTooLong { bytes: length as u64 });
+        }
+        let new = [old, value].concat();
+        self.put(key, &new);
+        count(length)
+    }
+
+    /// Copies what it keeps: a slice of the command would hold the whole command in memory, and with it the batch that it came in.
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        let value = Bytes::copy_from_slice(value);
+        match self.entries.get_mut(key) {
+            Some(place) => *place = value,
+            None => drop(self.entries.insert(Bytes::copy_from_slice(key), value)),
+        }
+    }
+
+    fn answer(&self, query: &Query<'_>) -> Reply<'_> {
+        match query {
+            Query::Get { key } => value_reply(self.get(key)),
+            Query::MGet(keys) => self.get_many(keys),
+            Query::Exists(keys) => count(keys.iter().filter(|key| self.get(key).is_some()).count()),
+            Query::StrLen { key } => count(self.get(key).map_or(0, <[u8]>::len)),
+            Query::Type { key } => Reply::Type { exists: self.get(key).is_some() },
+            Query::DbSize => count(self.entries.len()),
+            Query::Scan { after, count, pattern, kind } => self.scan(*after, *count, *pattern, *kind),
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.entries.get(key).map(|value| &value[..])
+    }
+
+    fn get_many(&self, keys: &[&Slice]) -> Reply<'_> {
+        let mut bytes = 0;
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = self.get(key);
+            bytes += value.map_or(0, <[u8]>::len);
+            if bytes > MAX_ANSWER_BYTES {
+                return Reply::Failed(Failure::AnswerTooLong);
+            }
+            values.push(value.map(Slice::new));
+        }
+        Reply::Values(values)
+    }
+
+    /// Goes through keys in their order, so that a scan which resumes after the last key it saw misses none that was there all the time.
+    fn scan(&self, after: Option<&Slice>, count: u32, pattern: Option<&Slice>, kind: Option<&Slice>) -> Reply<'_> {
+        if pattern.is_some_and(|pattern| pattern.len() > MAX_PATTERN_BYTES) {
+            return Reply::Failed(Failure::PatternTooLong);
+        }
+        if kind.is_some_and(|kind| !kind.eq_ignore_ascii_case(b"string")) {
+            return Reply::Scanned { keys: Vec::new(), resume_after: None };
+        }
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&after[..]));
+        let mut rest = self.entries.range::<[u8], _>((start, Bound::Unbounded)).map(|(key, _)| &key[..]);
+        let mut keys = Vec::new();
+        let mut last = None;
+        let mut bytes = 0;
+        for key in rest.by_ref().take(count.clamp(1, MAX_SCAN_COUNT) as usize) {
+            if pattern.is_none_or(|pattern| glob::matches(pattern, key)) {
+                keys.push(Slice::new(key));
+            }
+            last = Some(Slice::new(key));
+            bytes += key.len();
+            if bytes > MAX_SCAN_BYTES {
+                break;
+            }
+        }
+        Reply::Scanned { keys, resume_after: last.filter(|_| rest.next().is_some()) }
+    }
+}
+
+fn value_reply(value: Option<&[u8]>) -> Reply<'_> {
+    Reply::Value(value.map(Slice::new))
+}
+
+fn count(number: usize) -> Reply<'static> {
+    Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}

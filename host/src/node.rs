@@ -1,0 +1,250 @@
+//! A running node, for those who embed one.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use amaters_cluster_core::{Config, LogIndex, Status};
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::command::Command;
+use crate::engine::{COMPONENT, EngineError, Sandbox, SandboxLimits};
+use crate::error::{RaftError, RaftResult};
+use crate::handle::{Handle, Outcome};
+use crate::inbox::{Inbox, Inlet};
+use crate::kv::KeyValue;
+use crate::memory_network::MemoryNetwork;
+use crate::persistence::{MemoryPersistence, OnDurable, RaftPersistence};
+use crate::ports::Network;
+use crate::runtime::{EngineKind, NewStateMachine, OpenStorage, Runtime};
+use crate::state_machine::{ApplyResult, StateMachine};
+
+/// A Raft node that runs in its sandbox, on a thread of its own. Dropping it ends it.
+///
+/// ```
+/// use amaters_cluster::{Command, RaftConfig, RaftNode};
+///
+/// // A cluster of one is the embedded default; `RaftNode::builder` takes peers, a data directory, a state machine.
+/// let config = RaftConfig::new(1, vec![1]);
+/// let node = RaftNode::new(config)?;
+///
+/// // Returns when the command is committed and applied: with its index in the log.
+/// let cmd = Command::from_str("SET key value");
+/// let index = node.propose(cmd)?;
+/// assert!(index.0 > 0);
+/// # Ok::<(), amaters_cluster::RaftError>(())
+/// ```
+#[derive(Debug)]
+pub struct RaftNode {
+    inbox: Arc<Inbox>,
+    handle: Handle,
+    ended: watch::Receiver<bool>,
+    thread: Option<JoinHandle<RaftResult<()>>>,
+}
+
+/// Puts a node together: see [`RaftNode::builder`].
+pub struct RaftNodeBuilder {
+    config: Config,
+    engine: Option<EngineKind>,
+    limits: SandboxLimits,
+    open_storage: Option<OpenStorage>,
+    new_machine: NewStateMachine,
+    registry: prometheus::Registry,
+}
+
+impl RaftNode {
+    /// A node that keeps its log in memory and reaches no other: for tests, and for trying things out.
+    ///
+    /// Its state machine is the ordered key-value map of the `ukehi` server, for which an unknown command changes nothing.
+    ///
+    /// # Errors
+    /// A setting is out of its range, or the sandbox can't be set up.
+    pub fn new(config: Config) -> RaftResult<Self> {
+        Self::builder(config).start()
+    }
+
+    /// A node with parts of one's own.
+    #[must_use]
+    pub fn builder(config: Config) -> RaftNodeBuilder {
+        RaftNodeBuilder {
+            config,
+            engine: None,
+            limits: SandboxLimits::default(),
+            open_storage: None,
+            new_machine: Box::new(|| Box::new(KeyValue::default())),
+            registry: prometheus::Registry::new(),
+        }
+    }
+
+    /// Proposes a command, and waits until it is committed and applied. Gives its index in the log.
+    ///
+    /// Blocks the calling thread; [`RaftNode::handle`] has the asynchronous form, and gives the result too.
+    ///
+    /// # Errors
+    /// See [`RaftError`]: where it says that it is retryable, the command was not carried out.
+    pub fn propose(&self, command: Command) -> RaftResult<LogIndex> {
+        self.propose_and_wait(command).map(|outcome| outcome.index)
+    }
+
+    /// Proposes a command, and waits for its result.
+    ///
+    /// # Errors
+    /// As [`RaftNode::propose`].
+    pub fn propose_and_wait(&self, command: Command) -> RaftResult<Outcome> {
+        let mut outcomes = pollster::block_on(self.handle.propose(vec![command.into_bytes()]));
+        outcomes.pop().unwrap_or(Err(RaftError::ShuttingDown))
+    }
+
+    /// Asks the state machine, linearizably: the answer reflects every command whose outcome anybody knew when this was called.
+    ///
+    /// # Errors
+    /// No majority confirmed a leader in time, or the node has ended.
+    pub fn query(&self, query: impl Into<Bytes>) -> RaftResult<ApplyResult> {
+        let mut answers = pollster::block_on(self.handle.query(vec![query.into()]))?;
+        answers.pop().ok_or(RaftError::ShuttingDown)
+    }
+
+    /// The node's state.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub fn status(&self) -> RaftResult<Status> {
+        pollster::block_on(self.handle.status())
+    }
+
+    /// A way to this node for asynchronous code and for many callers.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Becomes true when the node has ended, by itself or on request.
+    #[must_use]
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.clone()
+    }
+
+    /// Ends the node, and waits until what it submitted is on disk.
+    ///
+    /// # Errors
+    /// Why it had ended already: a failed disk, a component that traps again and again.
+    pub fn shutdown(mut self) -> RaftResult<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> RaftResult<()> {
+        self.inbox.close();
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| Err(EngineError::Trap("the node's thread panicked: its log line says where".to_owned()).into()))
+    }
+}
+
+impl Drop for RaftNode {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!("the node ended with an error: {error}");
+        }
+    }
+}
+
+impl RaftNodeBuilder {
+    /// Where the journal is kept. The function is called at the start, and again if the component had to be replaced.
+    #[must_use]
+    pub fn storage(mut self, open: impl Fn(OnDurable) -> RaftResult<Box<dyn RaftPersistence>> + Send + 'static) -> Self {
+        self.open_storage = Some(Box::new(open));
+        self
+    }
+
+    /// What the log's commands are for. The function makes an empty one; it is called again if the component had to be replaced.
+    #[must_use]
+    pub fn state_machine<M: StateMachine>(mut self, new: impl Fn() -> M + Send + 'static) -> Self {
+        self.new_machine = Box::new(move || Box::new(new()));
+        self
+    }
+
+    /// What runs the core: the embedded component in a sandbox, unless said otherwise.
+    #[must_use]
+    pub fn engine(mut self, engine: EngineKind) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// What the sandbox may use.
+    #[must_use]
+    pub fn limits(mut self, limits: SandboxLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where the node's own metrics go.
+    #[must_use]
+    pub fn metrics(mut self, registry: &prometheus::Registry) -> Self {
+        self.registry = registry.clone();
+        self
+    }
+
+    /// Starts a node that reaches no other.
+    ///
+    /// # Errors
+    /// As [`RaftNodeBuilder::start_with`].
+    pub fn start(self) -> RaftResult<RaftNode> {
+        let id = self.config.id;
+        self.start_with(|inlet| Ok(MemoryNetwork::default().join(id, inlet)))
+    }
+
+    /// Starts the node in a network: reads the journal, and returns when it takes requests. `join` gets the way into the node, and gives the way
+    /// to the others.
+    ///
+    /// # Errors
+    /// A setting is out of its range, the journal can't be read or isn't this node's, the network can't be joined, or the sandbox can't be set up.
+    pub fn start_with(self, join: impl FnOnce(Inlet) -> RaftResult<Arc<dyn Network>>) -> RaftResult<RaftNode> {
+        self.config.validate()?;
+        let inbox = Arc::new(Inbox::default());
+        let handle = Handle::new(Arc::clone(&inbox), self.config.max_pending_bytes, self.config.request_timeout);
+        let network = join(Inlet(Arc::clone(&inbox)))?;
+        let engine = match self.engine {
+            Some(engine) => engine,
+            None => EngineKind::Sandboxed(Sandbox::new(COMPONENT, self.limits)?),
+        };
+        let runtime = Runtime {
+            config: self.config,
+            engine,
+            open_storage: self.open_storage.unwrap_or_else(in_memory),
+            new_machine: self.new_machine,
+            network,
+            inbox: Arc::clone(&inbox),
+            traps: trap_counter(&self.registry),
+        };
+        let (ending, ended) = watch::channel(false);
+        let (ready, started) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("raft".to_owned()).spawn(move || {
+            let result = runtime.run(move || {
+                let _ = ready.send(()); // the starting thread waits for it
+            });
+            let _ = ending.send(true); // nobody may be watching
+            result
+        });
+        let thread = thread.map_err(|error| EngineError::Load(format!("its thread can't be started: {error}")))?;
+        let mut node = RaftNode { inbox, handle, ended, thread: Some(thread) };
+        // The sender is dropped without a word if the node ended before it was ready.
+        match started.recv() {
+            Ok(()) => Ok(node),
+            Err(mpsc::RecvError) => Err(node.end().err().unwrap_or(RaftError::ShuttingDown)),
+        }
+    }
+}
+
+/// A journal in memory that outlives the instances of the component.
+fn in_memory() -> OpenStorage {
+    let journal = MemoryPersistence::default();
+    Box::new(move |on_durable| Ok(Box::new(journal.open(on_durable))))
+}
+
+fn trap_counter(registry: &prometheus::Registry) -> prometheus::IntCounter {
+    let traps = prometheus::IntCounter::new("amaters_cluster_component_traps_total", "Instances of the component that trapped and were replaced.")
+        .expect("the name is valid");
+    // A second node on the same registry shares nothing with the first: its count is just not shown.
+    let _ = registry.register(Box::new(traps.clone()));
+    traps
+}

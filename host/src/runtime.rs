@@ -1,0 +1,135 @@
+//! The loop that owns a node: it takes what has come, lets the core take a turn, and waits for more.
+//!
+//! One thread owns the sandbox, the state machine and everyone who waits for an answer, so that none of them needs a lock. Sockets and the disk
+//! have threads of their own, which reach this one through the [`Inbox`] alone.
+//!
+//! A trap ends an instance of the component, not the process: the next one is built from the journal, with a new state machine. Who was waiting
+//! is told that the outcome is unknown. A failed disk ends the node: what it can't keep it must not promise.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amaters_cluster_core::Config;
+
+use crate::engine::{Ambient, Engine, EngineError, NativeEngine, Sandbox, Turn, WasmEngine};
+use crate::error::{RaftError, RaftResult};
+use crate::inbox::{Contents, Inbox};
+use crate::persistence::{OnDurable, RaftPersistence};
+use crate::ports::{Network, Ports};
+use crate::state_machine::StateMachine;
+
+/// How often the core is told the time when nothing else happens.
+const TICK: Duration = Duration::from_millis(10);
+
+/// An instance that lived shorter than this before it trapped has not recovered from anything: more of the same won't help.
+const MIN_LIFE: Duration = Duration::from_secs(10);
+
+/// How many instances may die young one after the other.
+const MAX_YOUNG_DEATHS: u32 = 3;
+
+/// Opens the journal; called again for each new instance, after the one before has let go of it.
+pub type OpenStorage = Box<dyn Fn(OnDurable) -> RaftResult<Box<dyn RaftPersistence>> + Send>;
+
+/// Makes an empty state machine; called again for each new instance.
+pub type NewStateMachine = Box<dyn Fn() -> Box<dyn StateMachine> + Send>;
+
+/// What runs the core.
+#[derive(Debug)]
+pub enum EngineKind {
+    /// The component, in its sandbox.
+    Sandboxed(Sandbox),
+    /// The same core as native code, outside any sandbox: to measure what the sandbox costs.
+    Native,
+}
+
+/// What a node is made of.
+pub(crate) struct Runtime {
+    pub(crate) config: Config,
+    pub(crate) engine: EngineKind,
+    pub(crate) open_storage: OpenStorage,
+    pub(crate) new_machine: NewStateMachine,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) traps: prometheus::IntCounter,
+}
+
+impl Runtime {
+    /// Runs the node until it is closed or fails. `ready` is called once the first instance has read the journal.
+    pub(crate) fn run(self, ready: impl FnOnce()) -> RaftResult<()> {
+        let ended = self.run_instances(ready);
+        self.inbox.close();
+        ended
+    }
+
+    fn run_instances(&self, ready: impl FnOnce()) -> RaftResult<()> {
+        let mut ready = Some(ready);
+        let mut young_deaths = 0;
+        loop {
+            let born = Instant::now();
+            match self.run_instance(&mut ready) {
+                Err(RaftError::Engine(EngineError::Trap(reason))) => {
+                    self.traps.inc();
+                    young_deaths = if born.elapsed() < MIN_LIFE { young_deaths + 1 } else { 1 };
+                    if young_deaths > MAX_YOUNG_DEATHS {
+                        return Err(EngineError::Trap(format!("{reason} ({young_deaths} times within seconds)")).into());
+                    }
+                    tracing::error!("the component trapped: {reason}; a new instance is built from the journal");
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn run_instance(&self, ready: &mut Option<impl FnOnce()>) -> RaftResult<()> {
+        let mut engine = self.build()?;
+        if let Some(ready) = ready.take() {
+            ready();
+        }
+        loop {
+            let contents = self.inbox.take(TICK);
+            if let Some(failure) = contents.storage_failure {
+                return Err(RaftError::Storage(Box::new(failure)));
+            }
+            if contents.closed {
+                return Ok(());
+            }
+            take_turn(engine.as_mut(), contents)?;
+        }
+    }
+
+    fn build(&self) -> RaftResult<Box<dyn Engine<Ports>>> {
+        let inbox = Arc::clone(&self.inbox);
+        // What an earlier instance's disk reported speaks of tickets that the new one has yet to give out.
+        inbox.put(|contents| contents.persisted = None);
+        let mut storage = (self.open_storage)(Box::new(move |durable| {
+            inbox.put(|contents| match durable {
+                Ok(ticket) => contents.persisted = Some(ticket),
+                Err(failure) => contents.storage_failure = Some(failure),
+            });
+        }))?;
+        let ports = Ports::new(Arc::clone(&self.network), (self.new_machine)(), self.config.request_timeout);
+        let mut engine: Box<dyn Engine<Ports>> = match &self.engine {
+            EngineKind::Sandboxed(sandbox) => Box::new(WasmEngine::new(sandbox, &self.config, ports, Ambient::system())?),
+            EngineKind::Native => Box::new(NativeEngine::new(self.config.clone(), ports, Ambient::system())?),
+        };
+        storage.recover(&mut |operations| Ok(engine.recover(operations)?))?;
+        engine.driver().attach(storage);
+        engine.start()?;
+        Ok(engine)
+    }
+}
+
+fn take_turn(engine: &mut dyn Engine<Ports>, contents: Contents) -> Result<(), EngineError> {
+    let mut turn = Turn { persisted: contents.persisted, received: contents.received, ..Turn::default() };
+    let ports = engine.driver();
+    for request in contents.writes {
+        ports.register_write(request, &mut turn.proposals);
+    }
+    turn.reads = contents.reads.into_iter().map(|request| ports.register_read(request)).collect();
+    engine.turn(turn)?;
+    for asker in contents.status {
+        // Whoever asked may have gone away.
+        let _ = asker.send(engine.status()?);
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The handshake: who speaks, to whom, in which cluster and in which version. The [grammar](super) is in the module above.
+
+use amaters_cluster_core::NodeId;
+use bytes::BufMut;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::close::Close;
+
+/// What a connection begins with. The line end shows up transfers that treat it as text.
+const MAGIC: [u8; 8] = *b"ukehi/p\n";
+
+/// The version of handshake and frames.
+pub(super) const VERSION: u16 = 1;
+
+/// The longest name of a cluster, in bytes: its length is one byte.
+pub(super) const MAX_CLUSTER_BYTES: usize = 255;
+
+const ACCEPTED: u8 = 0;
+
+/// Why a node does not want a connection, as it tells the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The two speak different versions of the protocol.
+    #[error("it speaks another version of the protocol")]
+    Version,
+    /// It belongs to another cluster.
+    #[error("it belongs to another cluster")]
+    WrongCluster,
+    /// Another node was meant.
+    #[error("another node was meant")]
+    WrongNode,
+    /// The sender is none of its peers.
+    #[error("this node is none of its peers")]
+    UnknownNode,
+}
+
+impl Refusal {
+    const ALL: [Self; 4] = [Self::Version, Self::WrongCluster, Self::WrongNode, Self::UnknownNode];
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Version => 1,
+            Self::WrongCluster => 2,
+            Self::WrongNode => 3,
+            Self::UnknownNode => 4,
+        }
+    }
+
+    /// The reason's name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::WrongCluster => "wrong_cluster",
+            Self::WrongNode => "wrong_node",
+            Self::UnknownNode => "unknown_node",
+        }
+    }
+}
+
+/// The dialling side: introduces `own` to the node that should be `peer`.
+pub(super) async fn introduce<S>(stream: &mut S, cluster: &str, own: NodeId, peer: NodeId) -> Result<(), Close>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(&hello(cluster, own, peer)).await.map_err(Close::Io)?;
+    let version = read_preamble(stream).await?;
+    if version != VERSION {
+        return Err(Close::OtherVersion { theirs: version });
+    }
+    let rest = read::<13, _>(stream).await?;
+    let (code, node, sum) = (rest[0], u64_at(&rest[1..9]), u32_at(&rest[9..13]));
+    if sum != crc32fast::hash(&reply(code, NodeId(node))[..19]) {
+        return Err(Close::Garbage);
+    }
+    if code != ACCEPTED {
+        let refusal = Refusal::ALL.into_iter().find(|refusal| refusal.code() == code);
+        return Err(refusal.map_or(Close::Garbage, |refusal| Close::RefusedByPeer { refusal, answered: NodeId(node) }));
+    }
+    if NodeId(node) != peer {
+        return Err(Close::AnsweredByOther { answered: NodeId(node) });
+    }
+    Ok(())
+}
+
+/// The accepting side: reads the introduction, answers it, and gives the sender if it is welcome.
+pub(super) async fn welcome<S>(stream: &mut S, cluster: &str, own: NodeId, is_peer: impl Fn(NodeId) -> bool) -> Result<NodeId, Close>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let version = read_preamble(stream).await?;
+    let outcome =
+        if version == VERSION { read_hello(stream, cluster, own, is_peer).await } else { Err(Close::OtherVersion { theirs: version }) };
+    let code = match &outcome {
+        Ok(_) => ACCEPTED,
+        Err(Close::OtherVersion { .. }) => Refusal::Version.code(),
+        Err(Close::Refused { refusal, .. }) => refusal.code(),
+        // Whoever does not speak the protocol gets no answer in it.
+        Err(_) => return outcome,
+    };
+    stream.write_all(&reply(code, own)).await.map_err(Close::Io)?;
+    outcome
+}
+
+async fn read_hello<S>(stream: &mut S, cluster: &str, own: NodeId, is_peer: impl Fn(NodeId) -> bool) -> Result<NodeId, Close>
+where
+    S: AsyncRead + Unpin,
+{
+    let fixed = read::<17, _>(stream).await?;
+    let (sender, receiver) = (NodeId(u64_at(&fixed[..8])), NodeId(u64_at(&fixed[8..16])));
+    let mut tail = vec![0; usize::from(fixed[16]) + 4];
+    stream.read_exact(&mut tail).await.map_err(Close::in_handshake)?;
+    let (name, sum) = tail.split_at(usize::from(fixed[16]));
+
+    let mut covered = preamble(VERSION);
+    covered.extend_from_slice(&fixed);
+    covered.extend_from_slice(name);
+    if u32_at(sum) != crc32fast::hash(&covered) {
+        return Err(Close::Garbage);
+    }
+    let refused = |refusal, came: String| Err(Close::Refused { refusal, came });
+    if name != cluster.as_bytes() {
+        return refused(Refusal::WrongCluster, format!("cluster {:?}", String::from_utf8_lossy(name)));
+    }
+    if receiver != own {
+        return refused(Refusal::WrongNode, format!("a connection from node {sender} for node {receiver}"));
+    }
+    if !is_peer(sender) {
+        return refused(Refusal::UnknownNode, format!("node {sender}"));
+    }
+    Ok(sender)
+}
+
+/// The introduction. The name of the cluster was checked when the transport started: [`MAX_CLUSTER_BYTES`].
+fn hello(cluster: &str, sender: NodeId, receiver: NodeId) -> Vec<u8> {
+    let mut out = preamble(VERSION);
+    out.put_u64_le(sender.0);
+    out.put_u64_le(receiver.0);
+    out.put_u8(u8::try_from(cluster.len()).unwrap_or(u8::MAX));
+    out.put_slice(cluster.as_bytes());
+    sealed(out)
+}
+
+fn reply(code: u8, own: NodeId) -> Vec<u8> {
+    let mut out = preamble(VERSION);
+    out.put_u8(code);
+    out.put_u64_le(own.0);
+    sealed(out)
+}
+
+fn preamble(version: u16) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.put_u16_le(version);
+    out
+}
+
+fn sealed(mut out: Vec<u8>) -> Vec<u8> {
+    let sum = crc32fast::hash(&out);
+    out.put_u32_le(sum);
+    out
+}
+
+/// Magic and version: what every version begins with.
+async fn read_preamble<S: AsyncRead + Unpin>(stream: &mut S) -> Result<u16, Close> {
+    let bytes = read::<10, _>(stream).await?;
+    if bytes[..8] != MAGIC {
+        return Err(Close::Garbage);
+    }
+    Ok(u16::from_le_bytes([bytes[8], bytes[9]]))
+}
+
+async fn read<const N: usize, S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; N], Close> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).await.map_err(Close::in_handshake)?;
+    Ok(bytes)
+}
+
+fn u64_at(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |field| u64::from_le_bytes(*field))
+}
+
+fn u32_at(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |field| u32::from_le_bytes(*field))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An introduction by its fields, for tests of wrong ones.
+    pub(in crate::transport) fn hello_of(version: u16, cluster: &str, sender: u64, receiver: u64) -> Vec<u8> {
+        let mut bytes = hello(cluster, NodeId(sender), NodeId(receiver));
+        bytes.truncate(bytes.len() - 4);
+        bytes[8..10].copy_from_slice(&version.to_le_bytes());
+        sealed(bytes)
+    }
+
+    /// What both sides come to when node 1 of cluster "a" dials, and node 2 of `cluster` with peer 1 answers as `own`.
+    async fn meet(cluster: &str, own: u64, peers: &[u64]) -> (Result<(), Close>, Result<NodeId, Close>) {
+        let (mut dialling, mut accepting) = tokio::io::duplex(1024);
+        tokio::join!(
+            introduce(&mut dialling, "a", NodeId(1), NodeId(2)),
+            welcome(&mut accepting, cluster, NodeId(own), |node| peers.contains(&node.0)),
+        )
+    }
+
+    #[test]
+    fn the_encoding_is_as_documented() {
+        let hello = hello("dev", NodeId(1), NodeId(2));
+        assert_eq!(hello[..30], *b"ukehi/p\n\x01\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03dev");
+        assert_eq!(hello[30..], crc32fast::hash(&hello[..30]).to_le_bytes());
+        let reply = reply(3, NodeId(2));
+        assert_eq!(reply[..19], *b"ukehi/p\n\x01\0\x03\x02\0\0\0\0\0\0\0");
+        assert_eq!(reply[19..], crc32fast::hash(&reply[..19]).to_le_bytes());
+    }
+
+    #[tokio::test]
+    async fn both_sides_learn_the_outcome_and_its_reason() {
+        let (dialler, acceptor) = meet("a", 2, &[1, 3]).await;
+        assert!(dialler.is_ok());
+        assert_eq!(acceptor.expect("welcome"), NodeId(1));
+        for (cluster, own, peers, reason, said) in [
+            ("b", 2, vec![1], "wrong_cluster", "node 2 answered and refused: it belongs to another cluster"),
+            ("a", 3, vec![1], "wrong_node", "node 3 answered and refused: another node was meant"),
+            ("a", 2, vec![3], "unknown_node", "node 2 answered and refused: this node is none of its peers"),
+        ] {
+            let (dialler, acceptor) = meet(cluster, own, &peers).await;
+            let (dialler, acceptor) = (dialler.expect_err("refused"), acceptor.expect_err("refuses"));
+            assert_eq!(acceptor.reason(), reason);
+            assert_eq!(dialler.reason(), format!("refused_{reason}"));
+            assert!(dialler.to_string().starts_with(said), "{dialler}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_version_is_told_ours() {
+        let (mut dialling, mut accepting) = tokio::io::duplex(1024);
+        dialling.write_all(&hello_of(7, "a", 1, 2)).await.unwrap();
+        let close = welcome(&mut accepting, "a", NodeId(2), |_| true).await.expect_err("refused");
+        assert_eq!(close.reason(), "version");
+        let mut answer = [0; 23];
+        dialling.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[..], reply(Refusal::Version.code(), NodeId(2)));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_introduction_is_garbage_wherever_the_damage_is() {
+        let good = hello("a", NodeId(1), NodeId(2));
+        for at in (0..good.len()).filter(|at| ![8, 9].contains(at)) {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            let (mut dialling, mut accepting) = tokio::io::duplex(1024);
+            dialling.write_all(&bytes).await.unwrap();
+            dialling.shutdown().await.unwrap();
+            let close = welcome(&mut accepting, "a", NodeId(2), |_| true).await.expect_err("damaged");
+            assert!(["garbage", "ended_in_handshake"].contains(&close.reason()), "byte {at}: {}", close.reason());
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The way to the other nodes: envelopes over TCP.
+//!
+//! Each node dials each of its peers and only sends on that connection; it receives on the connections that it accepts. So neither side has
+//! to settle which of two connections counts, and a peer that can be heard but not reached is seen for what it is.
+//!
+//! Delivery is in order while a connection lasts, and best effort: Raft sends again what matters. That is why nothing waits for a
+//! connection. What is sent to a peer that is away, and what was queued for it when it left, is dropped and counted: a heartbeat
+//! later there is something fresher to say.
+//!
+//! Nothing here proves who a peer is: whoever reaches the port and knows cluster and ids can claim to be one. Keep the port on loopback or on
+//! a private network.
+//!
+//! # Grammar
+//!
+//! Numbers are little-endian. `crc32` is CRC-32/ISO-HDLC over all fields of its unit before and after it.
+//!
+//! ```text
+//! connection = hello reply *frame             ; hello and frames from the dialling side, the reply from the accepting side
+//! hello      = magic version sender receiver name-length name crc32
+//! reply      = magic version code node crc32
+//! frame      = length crc32 payload
+//!
+//! magic      = "ukehi/p" LF                   ; 8 bytes
+//! version    = u16                            ; 1. Magic and version stand first in every version
+//! sender     = u64                            ; the id of the node that dials
+//! receiver   = u64                            ; the id of the node that it means to reach
+//! name       = *255 byte                      ; the cluster's name, UTF-8; name-length = u8
+//! code       = u8                             ; 0 accepted, 1 another version, 2 another cluster, 3 another node, 4 unknown sender
+//! node       = u64                            ; the id of the node that answers
+//! length     = u32                            ; of the payload: 0 is a keep-alive, at most 32 MiB
+//! payload    = *byte                          ; one envelope, opaque
+//! ```
+//!
+//! Whoever sends anything but a hello gets no reply. After the reply the accepting side sends nothing.
+//!
+//! # Limits
+//!
+//! Everything from a connection is bad input until it is checked. [`TransportLimits`] has the bounds; each breach ends that one connection, with
+//! a reason that is counted (`amaters_cluster_transport_closes_total`) and logged, at most once a minute for each peer and reason.
+//!
+//! | what | bound |
+//! |---|---|
+//! | connections in their handshake | 64: the oldest makes room |
+//! | a handshake | 5 s, name resolution and dialling included |
+//! | a frame | 32 MiB, checked before anything is set aside; memory grows with what has come, not with what was announced |
+//! | a frame that has begun | complete within 10 s |
+//! | silence | 30 s; a sender that has nothing to say sends a keep-alive after 10 s |
+//! | a write | taken within 10 s; on Linux, acknowledged within 10 s |
+//! | connections of one peer | 1: a newer one replaces the older |
+//! | a peer's queue | 4,096 envelopes, 64 MiB |
+//!
+//! A node that takes envelopes slowly holds up the reading of that one connection, and through TCP its sender.
+//!
+//! # Code map
+//!
+//! `dial` sends, `accept` receives; `handshake` and `frame` hold the grammar; `queue` is what waits for a peer; `close` knows why connections end
+//! and who is told; `crowd` bounds handshakes.
+
+mod accept;
+mod close;
+pub(crate) mod crowd;
+mod dial;
+mod frame;
+mod handshake;
+mod metrics;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use amaters_cluster_core::NodeId;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinSet;
+
+pub use frame::FrameError;
+pub use handshake::Refusal;
+pub use metrics::TransportMetrics;
+
+use close::Reporter;
+use queue::PeerQueue;
+
+/// Whom a node talks to.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// The cluster's name, up to 255 bytes: nodes of another cluster are refused.
+    pub cluster: String,
+    /// This node.
+    pub id: NodeId,
+    /// The peers' addresses as `host:port`, resolved at each dial. This node's own entry is left out of account.
+    pub peers: BTreeMap<NodeId, String>,
+    /// The bounds.
+    pub limits: TransportLimits,
+}
+
+/// The bounds of the transport. The defaults are for production; tests have shorter ones.
+#[derive(Clone, Debug)]
+pub struct TransportLimits {
+    /// The most envelopes that wait for one peer (default 4,096).
+    pub queue_envelopes: usize,
+    /// The most bytes that wait for one peer (default 64 MiB).
+    pub queue_bytes: usize,
+    /// The largest envelope, in bytes (default 32 MiB). The same on all nodes: a larger one is refused by its receiver.
+    pub frame_bytes: u32,
+    /// The most accepted connections in their handshake (default 64).
+    pub handshakes: usize,
+    /// The longest handshake, dialling included (default 5 s).
+    pub handshake: Duration,
+    /// The longest time from a frame's first byte to its last (default 10 s).
+    pub frame: Duration,
+    /// The longest silence of a peer (default 30 s). The same on all nodes: keep-alives leave three times as often.
+    pub silence: Duration,
+    /// The longest time for one write (default 10 s).
+    pub write: Duration,
+    /// The bound of the first wait before dialling again (default 20 ms); each wait is drawn between nothing and its bound.
+    pub backoff_min: Duration,
+    /// What the bound doubles up to (default 1 s).
+    pub backoff_max: Duration,
+}
+
+impl Default for TransportLimits {
+    fn default() -> Self {
+        Self {
+            queue_envelopes: 4096,
+            queue_bytes: 64 << 20,
+            frame_bytes: 32 << 20,
+            handshakes: 64,
+            handshake: Duration::from_secs(5),
+            frame: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
+            write: Duration::from_secs(10),
+            backoff_min: Duration::from_millis(20),
+            backoff_max: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Who takes what comes from the peers.
+pub trait Deliver: Clone + Send + Sync + 'static {
+    /// Takes a burst of envelopes from a peer, in their order; none is empty. May wait for room: that holds up this peer's connection alone.
+    /// False when the node has ended.
+    ///
+    /// Dropped while it waits when the peer replaces the connection, or the transport stops: the burst is then lost.
+    fn deliver(&self, sender: NodeId, envelopes: Vec<Vec<u8>>) -> impl Future<Output = bool> + Send;
+}
+
+/// A running transport. Dropping it ends its connections.
+#[derive(Debug)]
+pub struct Transport {
+    outbox: Outbox,
+    tasks: JoinSet<()>,
+}
+
+impl Transport {
+    /// Accepts on `listener`, dials every peer, and goes on until `shutdown` turns true or its sender is gone.
+    ///
+    /// To be called within a tokio runtime with IO and time.
+    ///
+    /// # Errors
+    /// The cluster's name is longer than 255 bytes.
+    pub fn start<D: Deliver>(
+        mut config: TransportConfig,
+        listener: TcpListener,
+        deliver: D,
+        metrics: TransportMetrics,
+        shutdown: &watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        if config.cluster.len() > handshake::MAX_CLUSTER_BYTES {
+            let (got, max) = (config.cluster.len(), handshake::MAX_CLUSTER_BYTES);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the cluster's name has {got} bytes: expected at most {max}")));
+        }
+        config.peers.remove(&config.id);
+        let peers = config.peers.iter().map(|(&id, address)| (id, Arc::new(Peer::new(id, address.clone(), &config.limits)))).collect();
+        let shared = Arc::new(Shared { config, peers, reporter: Reporter::new(metrics) });
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(until(shutdown.clone(), accept::run(Arc::clone(&shared), listener, deliver)));
+        for peer in shared.peers.values() {
+            tasks.spawn(until(shutdown.clone(), dial::run(Arc::clone(&shared), Arc::clone(peer))));
+        }
+        Ok(Self { outbox: Outbox { shared }, tasks })
+    }
+
+    /// Where envelopes leave.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+
+    /// Waits until the transport has stopped, and its port is free.
+    pub async fn stopped(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the transport failed");
+            }
+        }
+    }
+}
+
+/// Takes envelopes for the peers.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+impl Outbox {
+    /// Sends an envelope, if it can: never blocks. One that is empty or above the bound, is for no peer, for a peer that is away, or for one
+    /// whose queue is full is dropped and counted (`amaters_cluster_transport_shed_envelopes_total`).
+    pub fn send(&self, to: NodeId, envelope: Vec<u8>) {
+        let (peer, pushed) = match self.shared.peers.get(&to) {
+            Some(peer) => (Some(to), peer.queue.push(envelope)),
+            None => (None, Err("unknown_peer")),
+        };
+        if let Err(reason) = pushed {
+            self.shared.reporter.shed(peer, reason, 1);
+        }
+    }
+}
+
+/// What the tasks of a transport have in common.
+#[derive(Debug)]
+struct Shared {
+    config: TransportConfig,
+    peers: BTreeMap<NodeId, Arc<Peer>>,
+    reporter: Reporter,
+}
+
+/// One peer.
+#[derive(Debug)]
+struct Peer {
+    id: NodeId,
+    address: String,
+    queue: PeerQueue,
+    /// Told when the peer was let in: then it can be dialled, too.
+    seen: Notify,
+    /// Holds the newest accepted connection open.
+    newest: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Peer {
+    fn new(id: NodeId, address: String, limits: &TransportLimits) -> Self {
+        Self { id, address, queue: PeerQueue::new(limits), seen: Notify::new(), newest: Mutex::default() }
+    }
+
+    /// Counts a connection of the peer as its newest. The receiver resolves when a newer one comes.
+    fn accepted(&self) -> oneshot::Receiver<()> {
+        let (stay, replaced) = oneshot::channel();
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(stay);
+        replaced
+    }
+}
+
+/// Sends small frames at once, and notices a peer whose machine is gone.
+fn tune(stream: &TcpStream, limits: &TransportLimits) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let interval = (limits.silence / 3).max(Duration::from_secs(1));
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(3))?;
+    // Keep-alive says nothing while data waits for its acknowledgement; without this the kernel tries for a quarter of an hour.
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket.set_tcp_user_timeout(Some(limits.write))?;
+    Ok(())
+}
+
+/// Runs `task` until it is time to stop.
+async fn until(mut shutdown: watch::Receiver<bool>, task: impl Future<Output = ()>) {
+    tokio::select! {
+        // An error means that the sender is gone: a reason to stop as well.
+        _ = shutdown.wait_for(|stop| *stop) => {}
+        () = task => {}
+    }
+}

@@ -1,0 +1,213 @@
+//! Clusters of real `ukehi` processes on loopback.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use amaters_cluster::admin::StatusView;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longer than anything here takes on a loaded machine: only a failure waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Processes with data directories of their own, all ended when this is dropped.
+pub struct Processes {
+    directory: tempfile::TempDir,
+    nodes: Vec<Process>,
+}
+
+/// One node's place in the cluster; its process may be down.
+pub struct Process {
+    /// The node's id.
+    pub id: u64,
+    /// Where its peers reach it.
+    pub listen: SocketAddr,
+    /// Where RESP clients reach it.
+    pub client: SocketAddr,
+    /// Where its status is.
+    pub admin: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Processes {
+    /// Starts a cluster, and waits until it has a leader.
+    pub fn start(count: u64) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let nodes = (1..=count).map(Process::new).collect();
+        let mut cluster = Self { directory, nodes };
+        for id in 1..=count {
+            cluster.restart(id);
+        }
+        cluster.leader();
+        cluster
+    }
+
+    /// The node with an id.
+    pub fn node(&self, id: u64) -> &Process {
+        self.nodes.iter().find(|node| node.id == id).expect("the id is one of the cluster's")
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[Process] {
+        &self.nodes
+    }
+
+    /// A node's data directory.
+    pub fn data_dir(&self, id: u64) -> PathBuf {
+        self.directory.path().join(format!("node-{id}"))
+    }
+
+    /// The command line that starts a node, without its program.
+    pub fn arguments(&self, id: u64) -> Vec<String> {
+        let node = self.node(id);
+        let flag = |name: &str, value: &dyn std::fmt::Display| [format!("--{name}"), value.to_string()];
+        let peers = self.nodes.iter().map(|peer| format!("{}={}", peer.id, peer.listen));
+        let mut arguments = vec!["start".to_owned()];
+        arguments.extend(flag("id", &id));
+        arguments.extend(flag("data-dir", &self.data_dir(id).display()));
+        arguments.extend(flag("listen", &node.listen));
+        arguments.extend(flag("client", &node.client));
+        arguments.extend(flag("admin", &node.admin));
+        arguments.extend(flag("segment-size", &"4MiB"));
+        arguments.extend(peers.flat_map(|peer| ["--peer".to_owned(), peer]));
+        arguments
+    }
+
+    /// Starts a node's process.
+    pub fn restart(&mut self, id: u64) {
+        let log = File::options().create(true).append(true).open(self.log_path(id)).expect("the log can be opened");
+        let errors = log.try_clone().expect("a file can be shared");
+        let child = ukehi().args(self.arguments(id)).stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        self.slot(id).child = Some(child.expect("ukehi can be started"));
+    }
+
+    /// Ends a node's process as a power failure would.
+    pub fn kill(&mut self, id: u64) {
+        let mut child = self.slot(id).child.take().expect("the node is running");
+        child.kill().expect("the child can be killed");
+        child.wait().expect("the child has ended");
+    }
+
+    /// Sends a node's process a signal.
+    pub fn signal(&self, id: u64, signal: Signal) {
+        let child = self.node(id).child.as_ref().expect("the node is running");
+        kill_process(Pid::from_child(child), signal).expect("the child can be signalled");
+    }
+
+    /// Asks a node's process to stop, and waits until it has.
+    pub fn stop(&mut self, id: u64) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        self.signal(id, Signal::TERM);
+        let mut child = self.slot(id).child.take().expect("the node is running");
+        let status = wait_until("the process has ended", || child.try_wait().expect("the child can be asked"));
+        (status, began.elapsed())
+    }
+
+    /// The id of the leader that a majority agrees on, once there is one.
+    pub fn leader(&self) -> u64 {
+        wait_until("a majority names one leader", || {
+            let statuses: Vec<_> = self.nodes.iter().filter_map(Process::status).collect();
+            let leader = statuses.iter().find(|status| status.role == "leader")?.id;
+            let agreed = statuses.iter().filter(|status| status.leader == Some(leader)).count();
+            (agreed > self.nodes.len() / 2).then_some(leader)
+        })
+    }
+
+    /// Waits until all nodes have applied the same.
+    pub fn settled(&self) {
+        wait_until("all nodes agree on the commit index and have applied it", || {
+            let statuses: Vec<_> = self.nodes.iter().map(Process::status).collect::<Option<_>>()?;
+            let commit = statuses.first()?.commit;
+            statuses.iter().all(|status| status.commit == commit && status.applied == commit).then_some(())
+        });
+    }
+
+    /// What a node has logged so far.
+    pub fn log(&self, id: u64) -> String {
+        std::fs::read_to_string(self.log_path(id)).unwrap_or_default()
+    }
+
+    fn log_path(&self, id: u64) -> PathBuf {
+        self.directory.path().join(format!("node-{id}.log"))
+    }
+
+    fn slot(&mut self, id: u64) -> &mut Process {
+        self.nodes.iter_mut().find(|node| node.id == id).expect("the id is one of the cluster's")
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                // It may have ended by itself.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        for id in (1..=self.nodes.len() as u64).filter(|_| failed) {
+            eprintln!("--- log of node {id}\n{}", self.log(id));
+        }
+    }
+}
+
+impl Process {
+    fn new(id: u64) -> Self {
+        let [listen, client, admin] = free_ports();
+        Self { id, listen, client, admin, child: None }
+    }
+
+    /// The same place without its process, to be used from another thread.
+    pub fn address(&self) -> Self {
+        Self { child: None, ..*self }
+    }
+
+    /// What the node says of itself; none while it doesn't answer.
+    pub fn status(&self) -> Option<StatusView> {
+        let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build().new_agent();
+        agent.get(format!("http://{}/status", self.admin)).call().ok()?.body_mut().read_json().ok()
+    }
+
+    /// The value of a counter or gauge at the node's `/metrics`, labels included in the name.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = ureq::get(format!("http://{}/metrics", self.admin)).call().ok()?.body_mut().read_to_string().ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// A client of this node.
+    pub fn connect(&self) -> redis::Connection {
+        let client = redis::Client::open(format!("redis://{}", self.client)).expect("the address is valid");
+        let connection = wait_until("the node takes clients", || client.get_connection_with_timeout(Duration::from_secs(1)).ok());
+        connection.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out can be set");
+        connection
+    }
+}
+
+/// The program under test, beside the test's own.
+pub fn ukehi() -> Command {
+    let own = std::env::current_exe().expect("a test knows its own path");
+    let program = own.ancestors().nth(2).map_or_else(PathBuf::new, |profile| profile.join("ukehi"));
+    assert!(Path::new(&program).exists(), "{} is missing: build it with `cargo build --release`", program.display());
+    Command::new(program)
+}
+
+/// Ports that nobody listened on a moment ago.
+fn free_ports<const N: usize>() -> [SocketAddr; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"));
+    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address"))
+}
+
+/// Asks again until there is an answer; fails the test if none comes.
+pub fn wait_until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

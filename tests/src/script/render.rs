@@ -1,0 +1,125 @@
+//! What nodes say and do, as lines for a reader: messages in the paper's terms, entries as `index@term`.
+
+use std::fmt::Write as _;
+
+use amaters_cluster_core::message::{AppendOutcome, Message};
+use amaters_cluster_core::{EntryKind, LogEntry, NodeState, Operation, Rejection, wire};
+
+/// A message, as `AppendEntries term=2 prev=3@1 entries=[4@2 "x=1"] commit=3`.
+#[must_use]
+pub fn message(message: &Message) -> String {
+    let term = message.term();
+    match message {
+        Message::PreVoteRequest(m) => format!("PreVote term={term} proposed={} last={}", m.proposed_term, m.last_log),
+        Message::PreVoteResponse(m) => {
+            format!("PreVoteResponse term={term} proposed={} {}", m.proposed_term, granted(m.vote_granted))
+        }
+        Message::RequestVoteRequest(m) => format!("RequestVote term={term} last={}", m.last_log),
+        Message::RequestVoteResponse(m) => format!("RequestVoteResponse term={term} {}", granted(m.vote_granted)),
+        Message::AppendEntriesRequest(m) => {
+            format!("AppendEntries term={term} prev={} entries={} commit={}", m.prev_log, entries(&m.entries), m.leader_commit)
+        }
+        Message::AppendEntriesResponse(m) => match &m.outcome {
+            AppendOutcome::Appended { match_index } => format!("AppendEntriesResponse term={term} match={match_index}"),
+            AppendOutcome::Conflict { rejected, conflict, first_of_term } => {
+                format!("AppendEntriesResponse term={term} refused prev={rejected}, has {conflict}, its term from {first_of_term}")
+            }
+        },
+        Message::HeartbeatRequest(m) => format!("Heartbeat term={term} commit={}{}", m.commit_index, round(m.round)),
+        Message::HeartbeatResponse(m) => format!("HeartbeatResponse term={term}{}", round(m.round)),
+        Message::ForwardRequest(m) => {
+            let commands: Vec<_> = (m.proposals.iter())
+                .map(|proposal| proposal.payload.as_deref().map_or("given up".to_owned(), command))
+                .collect();
+            format!("Forward term={term} position={} [{}]", m.position, commands.join(", "))
+        }
+        Message::ForwardResponse(m) => {
+            let refused: Vec<_> = m.refused.iter().map(|(_, reason)| rejection(*reason)).collect();
+            let refused = if refused.is_empty() { String::new() } else { format!(" refused: {}", refused.join(", ")) };
+            format!("ForwardResponse term={term} received={}{refused}", m.received)
+        }
+        Message::ReadIndexRequest(m) => format!("ReadIndex term={term} number={}", m.id.number),
+        Message::ReadIndexResponse(m) => format!("ReadIndexResponse term={term} number={} index={}", m.id.number, m.read_index),
+    }
+}
+
+/// Entries, as `[4@2 "x=1", 5@2 no-op]`.
+#[must_use]
+pub fn entries<'a>(entries: impl IntoIterator<Item = &'a LogEntry>) -> String {
+    let entries: Vec<_> = entries.into_iter().map(entry).collect();
+    format!("[{}]", entries.join(", "))
+}
+
+/// An entry, as `4@2 "x=1"`.
+#[must_use]
+pub fn entry(entry: &LogEntry) -> String {
+    match &entry.kind {
+        EntryKind::NoOp => format!("{} no-op", entry.id),
+        EntryKind::Command { payload, .. } => format!("{} {}", entry.id, command(payload)),
+    }
+}
+
+/// A command in quotes; a long one is cut.
+#[must_use]
+pub fn command(command: &[u8]) -> String {
+    const LONGEST: usize = 16;
+    let text = String::from_utf8_lossy(command);
+    if text.chars().count() <= LONGEST {
+        return format!("\"{text}\"");
+    }
+    let head: String = text.chars().take(LONGEST / 2).collect();
+    format!("\"{head}…\" ({} bytes)", command.len())
+}
+
+/// What is written to disk, as `term=2 vote=1, [4@2 "x=1"]`.
+#[must_use]
+pub fn operations(operations: &[Operation]) -> String {
+    let mut text = String::new();
+    for operation in operations {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let written = match operation {
+            Operation::HardState(bytes) => match wire::decode_hard_state(bytes) {
+                Ok(state) if state.voted_for.is_none() => format!("term={}", state.current_term),
+                Ok(state) => format!("term={} vote={}", state.current_term, state.voted_for),
+                Err(error) => error.to_string(),
+            },
+            Operation::Append { first, count, entries: bytes } => match wire::decode_entries(*first, *count, bytes) {
+                Ok(decoded) => entries(&decoded),
+                Err(error) => error.to_string(),
+            },
+        };
+        let _ = write!(text, "{separator}{written}"); // a String takes everything
+    }
+    text
+}
+
+/// A role.
+#[must_use]
+pub fn state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Follower => "follower",
+        NodeState::PreCandidate => "pre-candidate",
+        NodeState::Candidate => "candidate",
+        NodeState::Leader => "leader",
+    }
+}
+
+/// Why a request came to nothing.
+#[must_use]
+pub fn rejection(reason: Rejection) -> &'static str {
+    match reason {
+        Rejection::NoLeader => "no leader",
+        Rejection::UnknownOutcome => "unknown outcome",
+        Rejection::Overloaded => "overloaded",
+        Rejection::TooLarge => "too large",
+        Rejection::LogFull => "log full",
+    }
+}
+
+fn granted(vote_granted: bool) -> &'static str {
+    if vote_granted { "granted" } else { "refused" }
+}
+
+fn round(round: u64) -> String {
+    if round == 0 { String::new() } else { format!(" round={round}") }
+}
