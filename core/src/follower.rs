@@ -51,23 +51,27 @@ impl Node {
         }
     }
 
-    /// A leader's sign of life. The commit index in it speaks of entries that this node has acknowledged to that leader.
+    /// A leader's sign of life.
     pub(crate) fn on_heartbeat_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
+        if self.on_commit_news(from, request.commit_index) {
+            let response = HeartbeatResponse { term: self.persistent.current_term, round: request.round };
+            self.send(from, Message::HeartbeatResponse(response));
+        }
+    }
+
+    /// A leader tells what is committed of the entries that this node has acknowledged to it. Whether that makes sense.
+    pub(crate) fn on_commit_news(&mut self, from: NodeId, commit_index: LogIndex) -> bool {
         if !self.accept_leader(from) {
-            return;
+            return false;
         }
-        if request.commit_index > self.log.last().index {
-            let (commit, last) = (request.commit_index, self.log.last().index);
-            return self.note(
-                LogLevel::Error,
-                format!(
-                    "node {from} says that this node holds entry {commit}, but its log ends at {last}: was its data directory replaced?"
-                ),
-            );
+        let last = self.log.last().index;
+        if commit_index > last {
+            let what = format!("node {from} says that this node holds entry {commit_index}, but its log ends at {last}");
+            self.note(LogLevel::Error, format!("{what}: was its data directory replaced?"));
+            return false;
         }
-        self.log.commit_to(request.commit_index);
-        let response = HeartbeatResponse { term: self.persistent.current_term, round: request.round };
-        self.send(from, Message::HeartbeatResponse(response));
+        self.log.commit_to(commit_index);
+        true
     }
 
     /// A message of the current term's leader: follows it. There is one leader a term; a second one is refused.
@@ -122,7 +126,7 @@ impl Node {
         let term = self.persistent.current_term;
         let answer = match message {
             Message::RequestVoteRequest(_) => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: false }),
-            Message::AppendEntriesRequest(_) | Message::HeartbeatRequest(_) => {
+            Message::AppendEntriesRequest(_) | Message::HeartbeatRequest(_) | Message::CommitNotice(_) => {
                 Message::HeartbeatResponse(HeartbeatResponse { term, round: 0 })
             }
             // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.

@@ -4,7 +4,7 @@ use crate::entry::{EntryKind, LogEntry, Origin};
 use crate::io::{LogLevel, Rejection};
 use crate::log::RaftLog;
 use crate::message::{
-    AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, ForwardRequest, ForwardResponse, Forwarded, HeartbeatRequest,
+    AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, ForwardRequest, ForwardResponse, Forwarded, HeartbeatRequest,
     HeartbeatResponse, Message, ReadIndexRequest, ReadIndexResponse,
 };
 use crate::node::Node;
@@ -97,11 +97,13 @@ impl Node {
                 mail.send(peer, Message::AppendEntriesRequest(request));
             }
             let commit_index = log.commit_index().min(progress.match_index);
-            if heartbeat_due || commit_index > progress.commit_sent {
-                progress.commit_sent = progress.commit_sent.max(commit_index);
+            if heartbeat_due {
                 let round = leader.reads.number();
                 mail.send(peer, Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round }));
+            } else if commit_index > progress.commit_sent {
+                mail.send(peer, Message::CommitNotice(CommitNotice { term, commit_index }));
             }
+            progress.commit_sent = progress.commit_sent.max(commit_index);
         }
         self.answer_read_index();
     }
@@ -133,7 +135,7 @@ impl Node {
         if response.round > latest {
             return self.refuse(from, &format!("it confirms round {}, but the latest is {latest}", response.round));
         }
-        progress.heard_at = now;
+        progress.alive(now, self.config.heartbeat_interval);
         progress.round = progress.round.max(response.round);
     }
 
@@ -156,7 +158,7 @@ impl Node {
     }
 
     /// Answers those whose round a majority has confirmed.
-    fn answer_read_index(&mut self) {
+    pub(crate) fn answer_read_index(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let confirmed = |voter: NodeId| leader.peers.get(&voter).map_or(u64::MAX, |progress| progress.round);
         let Some((read_index, readers)) = leader.reads.finish(self.membership.reached_by_quorum(confirmed)) else { return };

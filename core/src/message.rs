@@ -26,6 +26,7 @@ pub enum Message {
     ForwardResponse(ForwardResponse),
     ReadIndexRequest(ReadIndexRequest),
     ReadIndexResponse(ReadIndexResponse),
+    CommitNotice(CommitNotice),
 }
 
 /// Asks whether an election could be won, before any term is changed for it (dissertation, §9.6).
@@ -129,6 +130,15 @@ pub struct HeartbeatResponse {
     pub round: u64,
 }
 
+/// Tells of commits where no entries are due that would. Wants no answer: one that is lost is made up for by the next heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitNotice {
+    /// The leader's term.
+    pub term: Term,
+    /// What is committed of the entries that the receiver is known to hold.
+    pub commit_index: LogIndex,
+}
+
 /// Passes proposals on to the leader of one term.
 ///
 /// The forwards of a run of a node to the leader of a term form a stream. The leader takes each position once and in order, so that lost and
@@ -213,13 +223,14 @@ impl Message {
             Self::ForwardResponse(m) => m.term,
             Self::ReadIndexRequest(m) => m.term,
             Self::ReadIndexResponse(m) => m.term,
+            Self::CommitNotice(m) => m.term,
         }
     }
 
     /// Whether the message says that its sender leads its term.
     #[must_use]
     pub fn is_from_leader(&self) -> bool {
-        matches!(self, Self::AppendEntriesRequest(_) | Self::HeartbeatRequest(_))
+        matches!(self, Self::AppendEntriesRequest(_) | Self::HeartbeatRequest(_) | Self::CommitNotice(_))
     }
 }
 

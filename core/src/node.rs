@@ -246,6 +246,9 @@ impl Node {
             Message::AppendEntriesRequest(request) => self.on_append_entries_request(from, request),
             Message::AppendEntriesResponse(response) => self.on_append_entries_response(from, &response),
             Message::HeartbeatRequest(request) => self.on_heartbeat_request(from, &request),
+            Message::CommitNotice(notice) => {
+                self.on_commit_news(from, notice.commit_index);
+            }
             Message::HeartbeatResponse(response) => self.on_heartbeat_response(from, &response),
             Message::ForwardRequest(request) => self.on_forward_request(from, request),
             Message::ForwardResponse(response) => self.on_forward_response(&response),
@@ -281,6 +284,7 @@ impl Node {
     fn tick(&mut self, effects: &mut Vec<Effect>) {
         self.take_own_votes();
         self.check_timers();
+        self.answer_read_index(); // before the reads that gathered meanwhile are asked for
         self.route_requests();
         self.advance_commit_index();
         self.flush(effects);

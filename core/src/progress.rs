@@ -83,6 +83,14 @@ impl Progress {
         }
     }
 
+    /// The peer answers: a probe that got no answer for a heartbeat interval was lost, since the way is open.
+    pub(crate) fn alive(&mut self, now: Instant, interval: Duration) {
+        self.heard_at = now;
+        if let Mode::Probe { sent_at } = &mut self.mode {
+            *sent_at = sent_at.filter(|sent| now.since(*sent) < interval);
+        }
+    }
+
     /// The peer holds everything up to `match_index`, durably.
     pub(crate) fn appended(&mut self, now: Instant, match_index: LogIndex) {
         self.match_index = self.match_index.max(match_index);

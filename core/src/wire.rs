@@ -138,7 +138,9 @@ fn numbers_are_sane(message: &Message) -> bool {
         Message::PreVoteRequest(m) => m.proposed_term < Term(LIMIT) && index(m.last_log.index),
         Message::RequestVoteRequest(m) => index(m.last_log.index),
         Message::AppendEntriesRequest(m) => {
-            index(m.prev_log.index) && index(m.leader_commit) && m.prev_log.term <= m.term && m.entries.iter().all(entry_is_sane)
+            // Nothing in a leader's log is of a later term than the leader: what was would be refused when storage gives it back.
+            let terms_fit = m.prev_log.term <= m.term && m.entries.iter().all(|entry| entry.id.term <= m.term);
+            index(m.prev_log.index) && index(m.leader_commit) && terms_fit && m.entries.iter().all(entry_is_sane)
         }
         Message::AppendEntriesResponse(m) => match &m.outcome {
             AppendOutcome::Appended { match_index } => index(*match_index),
@@ -147,6 +149,7 @@ fn numbers_are_sane(message: &Message) -> bool {
             }
         },
         Message::HeartbeatRequest(m) => index(m.commit_index),
+        Message::CommitNotice(m) => index(m.commit_index),
         Message::ForwardRequest(m) => m.position < LIMIT,
         Message::ForwardResponse(m) => m.received < LIMIT,
         Message::ReadIndexResponse(m) => index(m.read_index),
@@ -157,7 +160,7 @@ fn numbers_are_sane(message: &Message) -> bool {
 }
 
 fn entry_is_sane(entry: &LogEntry) -> bool {
-    entry.id.index.0 < LIMIT && entry.id.term < Term(LIMIT)
+    (1..LIMIT).contains(&entry.id.index.0) && (1..LIMIT).contains(&entry.id.term.0)
 }
 
 fn out_of_range(what: &'static str) -> WireError {

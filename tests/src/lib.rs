@@ -1,1 +1,14 @@
-//! x
+//! The test bed: what the tests of this crate share.
+//!
+//! - [`cluster`]: real nodes over simulated clocks, [disks](disk) and network, moved by hand.
+//! - [`sim`]: seeded random runs of such a cluster, with Raft's safety properties checked after each step.
+//! - [`script`]: stories of a cluster in commands, with reviewed output.
+//! - [`process`]: clusters of real processes.
+
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod disk;
+pub mod process;
+pub mod script;
+pub mod sim;

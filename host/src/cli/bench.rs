@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -78,7 +79,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// # Errors
 /// A server can't be reached, or answered no command without an error.
 #[allow(clippy::print_stdout, reason = "the report is what the command is for")]
-pub fn command(options: &BenchOptions) -> anyhow::Result<()> {
+pub fn command(options: &BenchOptions) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(run(options))?;
     if options.json {
@@ -87,7 +88,7 @@ pub fn command(options: &BenchOptions) -> anyhow::Result<()> {
         println!("{report}");
     }
     anyhow::ensure!(report.operations > 0, "no command was answered without an error");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Loads the servers. Meant for a runtime with one thread: more would take processors from the servers.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use redis_protocol::resp2::decode::decode_bytes_mut;
-pub use redis_protocol::resp2::types::BytesFrame as Reply;
+pub(super) use redis_protocol::resp2::types::BytesFrame as Reply;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A connection. After an error it is of no further use: replies to what was sent may still be under way.
 #[derive(Debug)]
-pub struct Client {
+pub(super) struct Client {
     stream: TcpStream,
     received: BytesMut,
 }
@@ -22,7 +22,7 @@ impl Client {
     ///
     /// # Errors
     /// Nobody listens there, or nobody answers.
-    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: BytesMut::with_capacity(4096) })
@@ -32,7 +32,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection is gone.
-    pub async fn send(&mut self, commands: &[u8]) -> io::Result<()> {
+    pub(super) async fn send(&mut self, commands: &[u8]) -> io::Result<()> {
         self.stream.write_all(commands).await
     }
 
@@ -40,7 +40,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection is gone, or what came is no reply.
-    pub async fn reply(&mut self) -> io::Result<Reply> {
+    pub(super) async fn reply(&mut self) -> io::Result<Reply> {
         loop {
             if let Some((reply, _, _)) = decode_bytes_mut(&mut self.received).map_err(io::Error::other)? {
                 return Ok(reply);
@@ -53,7 +53,7 @@ impl Client {
 }
 
 /// Appends a command in its wire form to `to`.
-pub fn command(to: &mut Vec<u8>, words: &[&[u8]]) {
+pub(super) fn command(to: &mut Vec<u8>, words: &[&[u8]]) {
     to.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
         to.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());

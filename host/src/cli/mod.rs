@@ -1,4 +1,172 @@
-//! x
+//! The command line: `ukehi start`, `status`, `demo`, `bench` and `wal inspect`.
+//!
+//! The exit code is 0 for success, 2 for a command line, variable or configuration file that is wrong, and 1 for everything else that fails.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
 pub mod bench;
-pub mod client;
+mod client;
+mod demo;
 pub mod options;
+pub mod start;
+pub mod status;
+pub mod wal;
+
+use options::{StartArgs, UsageError};
+
+/// Runs the program and gives its exit code. Errors are printed to the standard error, without a backtrace.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprint!("{}", explain(&error));
+            ExitCode::from(if error.downcast_ref::<UsageError>().is_some() { 2 } else { 1 })
+        }
+    }
+}
+
+/// A Raft node whose consensus runs in a sandbox, with a Redis-compatible front end
+#[derive(Debug, Parser)]
+#[command(name = "ukehi", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts a node: a cluster of one, or one of up to seven
+    Start(Box<StartArgs>),
+    /// Shows the state of all nodes
+    Status {
+        /// The nodes' admin addresses
+        #[arg(long, value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8091")]
+        admin: Vec<String>,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows a cluster on this machine survive the death of its leader
+    Demo(demo::DemoOptions),
+    /// Loads servers, and measures throughput and latency
+    Bench(bench::BenchOptions),
+    /// Looks into a write-ahead log
+    #[command(subcommand)]
+    Wal(Wal),
+}
+
+#[derive(Debug, Subcommand)]
+enum Wal {
+    /// Shows what a data directory's log holds, and whether it is whole. Changes nothing
+    Inspect {
+        /// The data directory
+        dir: PathBuf,
+    },
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Start(args) => start::run(args.resolve(&variable)?),
+            Self::Status { admin, json } => status::run(&admin, json),
+            Self::Demo(options) => demo::command(&options),
+            Self::Bench(options) => bench::command(&options),
+            Self::Wal(Wal::Inspect { dir }) => wal::inspect(&dir),
+        }
+    }
+}
+
+/// A variable that is no Unicode becomes a value that its option refuses.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// What a person can do about an error: `result.context(Advice("…"))` has it printed last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advice(pub(crate) &'static str);
+
+impl std::fmt::Display for Advice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+fn explain(error: &anyhow::Error) -> String {
+    let advice = match error.downcast_ref::<Advice>() {
+        Some(advice) => Some(advice.0),
+        None => error.downcast_ref::<UsageError>().map(|_| "see `ukehi start --help`"),
+    };
+    let mut text = String::new();
+    let mut label = "error";
+    // An error that only hands on its cause's words says nothing new.
+    let mut last = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| Some(cause.as_str()) != advice) {
+        if cause != last {
+            // Writing to a string can't fail.
+            let _ = writeln!(text, "{label}: {cause}");
+            label = "  caused by";
+        }
+        last = cause;
+    }
+    if let Some(advice) = advice {
+        let _ = writeln!(text, "  what to do: {advice}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context as _;
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_command_lines_are_taken() {
+        for line in [
+            "ukehi start --data-dir d",
+            "ukehi start --id 1 --data-dir d --listen 127.0.0.1:7101 --client 127.0.0.1:6391 --admin 127.0.0.1:8091 --peer 1=127.0.0.1:7101 \
+             --peer 2=127.0.0.1:7102 --peer 3=127.0.0.1:7103 --config f.toml --log-format json",
+            "ukehi status --admin 127.0.0.1:8091,127.0.0.1:8092 --json",
+            "ukehi demo --nodes 5 --dir d --hold",
+            "ukehi bench --target 127.0.0.1:6391,127.0.0.1:6392 --clients 64 --pipeline 1 --value 128 --seconds 10 --json",
+            "ukehi wal inspect d",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).expect(line);
+        }
+    }
+
+    #[test]
+    fn wrong_command_lines_end_with_code_2() {
+        for line in ["ukehi start --data-dir d --data-dir e", "ukehi demo --nodes 8", "ukehi bench", "ukehi bench --target x", "ukehi wal"] {
+            assert_eq!(Cli::try_parse_from(line.split_whitespace()).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_and_why_and_what_to_do() {
+        let refused: Result<(), _> = Err(io::Error::other("address in use"));
+        let error = refused.context("port 7101 can't be opened").context(Advice("end the other node")).expect_err("an error");
+        let said = "error: port 7101 can't be opened\n  caused by: address in use\n  what to do: end the other node\n";
+        assert_eq!(explain(&error), said);
+        assert_eq!(explain(&anyhow::anyhow!("odd")), "error: odd\n");
+    }
+
+    #[test]
+    fn a_usage_error_points_at_the_help() {
+        let error = StartArgs::default().resolve(&|_| None).expect_err("no directory").into();
+        assert!(explain(&error).ends_with("\n  what to do: see `ukehi start --help`\n"), "{}", explain(&error));
+    }
+}

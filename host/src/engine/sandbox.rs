@@ -1,5 +1,6 @@
 //! The component, compiled and ready to be instantiated, and the limits of its instances.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -53,6 +54,12 @@ impl Sandbox {
         let component = Component::new(&engine, component).map_err(load)?;
         let ticker = Ticker::start(&engine).map_err(|error| EngineError::Load(format!("no thread for its deadlines: {error}")))?;
         Ok(Self { component, limits, ticker: Arc::new(ticker) })
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 

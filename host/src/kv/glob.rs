@@ -7,7 +7,7 @@
 ///
 /// Takes at most as many steps as the product of both lengths: only the last `*` is ever taken up again, since an earlier one could only leave
 /// less text for what follows.
-pub(super) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
+pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     let mut last_star = None;
     loop {
         if let Some(rest) = pattern.strip_prefix(b"*") {

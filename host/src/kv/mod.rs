@@ -23,6 +23,7 @@ use serde_bytes::Bytes as Slice;
 use crate::state_machine::{ApplyResult, StateMachine};
 
 pub use codec::{Condition, Failure, Query, Reply, Write};
+pub(crate) use glob::matches as glob_matches;
 pub(crate) use number::parse_i64;
 
 /// The longest key, in bytes.

@@ -172,6 +172,7 @@ async fn a_peer_that_comes_back_is_reached_again_and_hears_nothing_stale() {
     let listener = TcpListener::bind(&addresses[&NodeId(2)]).await.expect("the port is free again");
     let second = TestNode::start(2, listener, &addresses, TransportLimits::default());
     second.connected(1).await;
+    first.connected(1).await;
     first.outbox().send(NodeId(2), b"fresh".to_vec());
     second.outbox().send(NodeId(1), b"back".to_vec());
     eventually("both hear each other", || second.inbox.of(1) == [b"fresh"] && first.inbox.of(2) == [b"back"]).await;

@@ -6,8 +6,7 @@ use amaters_cluster_core::message::{AppendOutcome, Message};
 use amaters_cluster_core::{EntryKind, LogEntry, NodeState, Operation, Rejection, wire};
 
 /// A message, as `AppendEntries term=2 prev=3@1 entries=[4@2 "x=1"] commit=3`.
-#[must_use]
-pub fn message(message: &Message) -> String {
+pub(super) fn message(message: &Message) -> String {
     let term = message.term();
     match message {
         Message::PreVoteRequest(m) => format!("PreVote term={term} proposed={} last={}", m.proposed_term, m.last_log),
@@ -28,9 +27,8 @@ pub fn message(message: &Message) -> String {
         Message::HeartbeatRequest(m) => format!("Heartbeat term={term} commit={}{}", m.commit_index, round(m.round)),
         Message::HeartbeatResponse(m) => format!("HeartbeatResponse term={term}{}", round(m.round)),
         Message::ForwardRequest(m) => {
-            let commands: Vec<_> = (m.proposals.iter())
-                .map(|proposal| proposal.payload.as_deref().map_or("given up".to_owned(), command))
-                .collect();
+            let commands: Vec<_> =
+                (m.proposals.iter()).map(|proposal| proposal.payload.as_deref().map_or("given up".to_owned(), command)).collect();
             format!("Forward term={term} position={} [{}]", m.position, commands.join(", "))
         }
         Message::ForwardResponse(m) => {
@@ -44,15 +42,13 @@ pub fn message(message: &Message) -> String {
 }
 
 /// Entries, as `[4@2 "x=1", 5@2 no-op]`.
-#[must_use]
-pub fn entries<'a>(entries: impl IntoIterator<Item = &'a LogEntry>) -> String {
+pub(super) fn entries<'a>(entries: impl IntoIterator<Item = &'a LogEntry>) -> String {
     let entries: Vec<_> = entries.into_iter().map(entry).collect();
     format!("[{}]", entries.join(", "))
 }
 
 /// An entry, as `4@2 "x=1"`.
-#[must_use]
-pub fn entry(entry: &LogEntry) -> String {
+pub(super) fn entry(entry: &LogEntry) -> String {
     match &entry.kind {
         EntryKind::NoOp => format!("{} no-op", entry.id),
         EntryKind::Command { payload, .. } => format!("{} {}", entry.id, command(payload)),
@@ -60,8 +56,7 @@ pub fn entry(entry: &LogEntry) -> String {
 }
 
 /// A command in quotes; a long one is cut.
-#[must_use]
-pub fn command(command: &[u8]) -> String {
+pub(super) fn command(command: &[u8]) -> String {
     const LONGEST: usize = 16;
     let text = String::from_utf8_lossy(command);
     if text.chars().count() <= LONGEST {
@@ -72,8 +67,7 @@ pub fn command(command: &[u8]) -> String {
 }
 
 /// What is written to disk, as `term=2 vote=1, [4@2 "x=1"]`.
-#[must_use]
-pub fn operations(operations: &[Operation]) -> String {
+pub(super) fn operations(operations: &[Operation]) -> String {
     let mut text = String::new();
     for operation in operations {
         let separator = if text.is_empty() { "" } else { ", " };
@@ -94,8 +88,7 @@ pub fn operations(operations: &[Operation]) -> String {
 }
 
 /// A role.
-#[must_use]
-pub fn state(state: NodeState) -> &'static str {
+pub(super) fn state(state: NodeState) -> &'static str {
     match state {
         NodeState::Follower => "follower",
         NodeState::PreCandidate => "pre-candidate",
@@ -105,8 +98,7 @@ pub fn state(state: NodeState) -> &'static str {
 }
 
 /// Why a request came to nothing.
-#[must_use]
-pub fn rejection(reason: Rejection) -> &'static str {
+pub(super) fn rejection(reason: Rejection) -> &'static str {
     match reason {
         Rejection::NoLeader => "no leader",
         Rejection::UnknownOutcome => "unknown outcome",

@@ -1,0 +1,33 @@
+//! What the front end asks of a node.
+
+use amaters_cluster_core::Status;
+use bytes::Bytes;
+
+use crate::error::RaftResult;
+use crate::handle::Handle;
+
+/// A node, as far as clients are concerned. [`Handle`] is the real one; tests bring a map in memory.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// Proposes commands in this order, and waits for all outcomes: one for each command, in the same order.
+    fn write(&self, commands: Vec<Bytes>) -> impl Future<Output = Vec<RaftResult<Bytes>>> + Send;
+
+    /// Answers queries from a state that holds all writes whose outcome was known when this was called: one answer for each, in the same order.
+    fn read(&self, queries: Vec<Bytes>) -> impl Future<Output = RaftResult<Vec<Bytes>>> + Send;
+
+    /// The node's state.
+    fn status(&self) -> impl Future<Output = RaftResult<Status>> + Send;
+}
+
+impl Backend for Handle {
+    async fn write(&self, commands: Vec<Bytes>) -> Vec<RaftResult<Bytes>> {
+        self.propose(commands).await.into_iter().map(|outcome| outcome.map(|outcome| outcome.result)).collect()
+    }
+
+    async fn read(&self, queries: Vec<Bytes>) -> RaftResult<Vec<Bytes>> {
+        self.query(queries).await
+    }
+
+    async fn status(&self) -> RaftResult<Status> {
+        Self::status(self).await
+    }
+}

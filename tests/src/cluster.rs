@@ -1,0 +1,406 @@
+//! A cluster in one thread: real nodes, simulated clocks, disks and network, and nothing that happens by itself.
+//!
+//! Effects are carried out as [`amaters_cluster_core::io`] asks for. Messages gather in a [pool](Cluster::pool) until the test delivers or drops
+//! them, submissions on the [disk](Disk) until it completes them; each node has a clock of its own. The verbs under "stories" move many
+//! things at once, for tests that care about one fault and want the rest to work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use amaters_cluster_core::message::Envelope;
+use amaters_cluster_core::{
+    Committed, Config, Effect, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection, Ticket,
+    Token, wire,
+};
+
+use crate::disk::{Disk, Remains};
+
+/// Nodes, and what is between them.
+pub struct Cluster {
+    members: BTreeMap<NodeId, Member>,
+    pool: Vec<Rc<Envelope>>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    last_token: Token,
+    outcomes: BTreeMap<Token, Outcome>,
+    events: Vec<Event>,
+    digest: DefaultHasher,
+}
+
+/// A node and its machine.
+pub struct Member {
+    /// The settings with which the node starts next.
+    pub config: Config,
+    /// None while it is down.
+    pub node: Option<Node>,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its state machine: what it has applied since it started.
+    pub machine: Vec<Committed>,
+    /// Its clock.
+    pub clock: Instant,
+    /// While true, [`Cluster::settle`] leaves its disk alone.
+    pub disk_stalled: bool,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The proposal was applied where it was made: its client is told.
+    Applied(LogIndex),
+    /// The read was served from a state that had applied up to here.
+    Served(LogIndex),
+    /// It came to nothing, or may have.
+    Rejected(Rejection),
+}
+
+/// What a node did, in the order in which it did it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It sent this.
+    Sent(Rc<Envelope>),
+    /// It handed operations to its disk.
+    Submitted(NodeId, Ticket, Vec<Operation>),
+    /// It applied this.
+    Applied(NodeId, Vec<Committed>),
+    /// It served these reads.
+    Served(NodeId, Vec<Token>),
+    /// It turned these down.
+    Rejected(NodeId, Vec<Rejected>),
+    /// It said this.
+    Noted(NodeId, LogLevel, String),
+}
+
+/// What became of a message.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// Its receiver has it.
+    Taken(Rc<Envelope>),
+    /// Its link is cut, or its receiver down.
+    Lost(Rc<Envelope>),
+}
+
+// Making one, and looking at it.
+impl Cluster {
+    /// This many nodes with default settings, all up.
+    #[must_use]
+    pub fn new(nodes: u64) -> Self {
+        Self::with(nodes, |_| {})
+    }
+
+    /// This many nodes, with settings that `configure` changes, all up.
+    #[must_use]
+    pub fn with(nodes: u64, mut configure: impl FnMut(&mut Config)) -> Self {
+        let voters: Vec<_> = (1..=nodes).collect();
+        let mut cluster = Self {
+            members: BTreeMap::new(),
+            pool: Vec::new(),
+            cut: BTreeSet::new(),
+            last_token: Token::NONE,
+            outcomes: BTreeMap::new(),
+            events: Vec::new(),
+            digest: DefaultHasher::new(),
+        };
+        for &id in &voters {
+            let mut config = Config { seed: id, ..Config::new(id, voters.clone()) };
+            configure(&mut config);
+            let (disk, machine, clock) = (Disk::default(), Vec::new(), Instant(1_000_000_000));
+            cluster.members.insert(NodeId(id), Member { config, node: None, disk, machine, clock, disk_stalled: false });
+            cluster.restart(NodeId(id));
+        }
+        cluster
+    }
+
+    /// All nodes' ids, up or down.
+    #[must_use]
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
+    /// A node with its machine.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn member(&self, id: NodeId) -> &Member {
+        &self.members[&id]
+    }
+
+    /// A node with its machine, to change its clock or settings.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn member_mut(&mut self, id: NodeId) -> &mut Member {
+        self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no node {id}"))
+    }
+
+    /// The node, if it is up.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.member(id).node.as_ref()
+    }
+
+    /// The node that leads the latest term among those that are up.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        let nodes = self.members.iter().filter_map(|(id, member)| Some((*id, member.node.as_ref()?)));
+        let leaders = nodes.filter(|(_, node)| node.state() == NodeState::Leader);
+        leaders.max_by_key(|(_, node)| node.persistent_state().current_term).map(|(id, _)| id)
+    }
+
+    /// Messages under way, the oldest first.
+    #[must_use]
+    pub fn pool(&self) -> &[Rc<Envelope>] {
+        &self.pool
+    }
+
+    /// How a request ended, if it has.
+    #[must_use]
+    pub fn outcome(&self, token: Token) -> Option<Outcome> {
+        self.outcomes.get(&token).copied()
+    }
+
+    /// What has happened since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// A fingerprint of all effects so far.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest.finish()
+    }
+}
+
+// One thing at a time.
+impl Cluster {
+    /// Gives a node an input; `false` if it is down. What follows from it comes with the next [`Input::Tick`].
+    pub fn input(&mut self, id: NodeId, input: Input) -> bool {
+        let member = self.member_mut(id);
+        let now = member.clock;
+        let Some(node) = &mut member.node else { return false };
+        let mut effects = Vec::new();
+        node.step(now, input, &mut effects);
+        effects.into_iter().for_each(|effect| self.carry_out(id, effect));
+        true
+    }
+
+    /// Ticks a node.
+    pub fn tick(&mut self, id: NodeId) {
+        self.input(id, Input::Tick);
+    }
+
+    /// Ticks all nodes.
+    pub fn tick_all(&mut self) {
+        self.ids().into_iter().for_each(|id| self.tick(id));
+    }
+
+    /// Lets time pass on one node's clock.
+    pub fn pass(&mut self, id: NodeId, time: Duration) {
+        let member = self.member_mut(id);
+        member.clock = member.clock + time;
+    }
+
+    /// Lets time pass on all clocks.
+    pub fn advance(&mut self, time: Duration) {
+        self.ids().into_iter().for_each(|id| self.pass(id, time));
+    }
+
+    /// Hands over the message at a position of the pool.
+    pub fn deliver(&mut self, position: usize) -> Delivery {
+        let envelope = self.pool.remove(position);
+        let (from, to) = (envelope.from, envelope.to);
+        let receive = Input::Receive { sender: from, envelope: wire::encode_envelope(&envelope) };
+        let taken = !self.cut.contains(&(from, to)) && self.input(to, receive);
+        if taken { Delivery::Taken(envelope) } else { Delivery::Lost(envelope) }
+    }
+
+    /// Loses the message at a position of the pool.
+    pub fn drop_message(&mut self, position: usize) -> Rc<Envelope> {
+        self.pool.remove(position)
+    }
+
+    /// Puts a copy of the message at a position behind all others.
+    pub fn duplicate(&mut self, position: usize) {
+        self.pool.push(Rc::clone(&self.pool[position]));
+    }
+
+    /// Makes a node's submissions up to a ticket durable, and tells the node.
+    pub fn complete(&mut self, id: NodeId, up_to: Ticket) {
+        if self.member_mut(id).disk.complete(up_to) {
+            self.input(id, Input::Persisted { ticket: up_to });
+        }
+    }
+
+    /// Makes all of a node's submissions durable, and tells the node. Whether there were any.
+    pub fn complete_all(&mut self, id: NodeId) -> bool {
+        let last = self.member(id).disk.under_way().last().map(|(ticket, _)| ticket);
+        last.inspect(|ticket| self.complete(id, *ticket)).is_some()
+    }
+
+    /// Proposes a command at a node.
+    pub fn propose(&mut self, id: NodeId, command: impl Into<Payload>) -> Token {
+        let token = self.next_token();
+        self.input(id, Input::Propose { token, command: command.into() });
+        token
+    }
+
+    /// Asks a node for a read.
+    pub fn read(&mut self, id: NodeId) -> Token {
+        let token = self.next_token();
+        self.input(id, Input::Read { token });
+        token
+    }
+
+    /// The token of the next request.
+    #[must_use]
+    pub fn upcoming_token(&self) -> Token {
+        self.last_token.next()
+    }
+
+    /// Cuts the link from one node to another, in this direction alone.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Cuts all links between two groups of nodes.
+    pub fn partition(&mut self, some: &[NodeId], others: &[NodeId]) {
+        for (&a, &b) in some.iter().flat_map(|a| others.iter().map(move |b| (a, b))) {
+            self.cut(a, b);
+            self.cut(b, a);
+        }
+    }
+
+    /// Cuts a node off from all others.
+    pub fn isolate(&mut self, id: NodeId) {
+        let others: Vec<_> = self.ids().into_iter().filter(|other| *other != id).collect();
+        self.partition(&[id], &others);
+    }
+
+    /// Mends all links.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// A node's machine loses its power. Memory is gone, and all but the first `keep` operations that were not durable.
+    pub fn crash(&mut self, id: NodeId, keep: usize) -> Remains {
+        let member = self.member_mut(id);
+        member.node = None;
+        member.machine.clear();
+        member.config.seed += 1000; // a new run draws new numbers
+        member.disk.crash(keep)
+    }
+
+    /// Starts a node that is down with what its disk has kept.
+    ///
+    /// # Panics
+    /// If it can't start from that: a bug.
+    pub fn restart(&mut self, id: NodeId) {
+        let member = self.member_mut(id);
+        let mut node = Node::new(member.config.clone()).expect("the configuration is valid");
+        for operation in member.disk.journal() {
+            node.recover(operation.clone()).unwrap_or_else(|error| panic!("node {id} can't start from its own journal: {error}"));
+        }
+        node.start(member.clock);
+        member.node = Some(node);
+    }
+}
+
+// Stories.
+impl Cluster {
+    /// Ticks, completes and delivers until nothing moves any more, without any time passing.
+    pub fn settle(&mut self) {
+        loop {
+            self.tick_all();
+            let mut moved = false;
+            for id in self.ids() {
+                moved |= !self.member(id).disk_stalled && self.complete_all(id);
+            }
+            for _ in 0..self.pool.len() {
+                self.deliver(0);
+                moved = true;
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Lets this much time pass in steps of 10 ms, with everything delivered and durable at once.
+    pub fn run(&mut self, time: Duration) {
+        const STEP: Duration = Duration::from_millis(10);
+        for _ in 0..time.as_millis().div_ceil(STEP.as_millis()) {
+            self.advance(STEP);
+            self.settle();
+        }
+    }
+
+    /// Makes a node leader, by letting time pass for it alone first.
+    ///
+    /// # Panics
+    /// If it isn't elected: its log is behind, or it can't reach a majority.
+    pub fn elect(&mut self, id: NodeId) {
+        for _ in 0..50 {
+            self.pass(id, Duration::from_millis(10));
+            self.settle();
+            if self.leader() == Some(id) {
+                return;
+            }
+        }
+        panic!("node {id} was not elected");
+    }
+
+    fn next_token(&mut self) -> Token {
+        self.last_token = self.last_token.next();
+        self.last_token
+    }
+}
+
+// What nodes ask for.
+impl Cluster {
+    fn carry_out(&mut self, id: NodeId, effect: Effect) {
+        digest(&mut self.digest, id, &effect);
+        let event = match effect {
+            Effect::Persist { ticket, operations } => {
+                self.member_mut(id).disk.submit(ticket, operations.clone());
+                Event::Submitted(id, ticket, operations)
+            }
+            Effect::Send { to, envelope } => {
+                let envelope = Rc::new(wire::decode_envelope(&envelope).expect("a node's own envelopes are well-formed"));
+                assert_eq!((envelope.from, envelope.to), (id, to), "an envelope names its sender and its receiver");
+                self.pool.push(Rc::clone(&envelope));
+                Event::Sent(envelope)
+            }
+            Effect::Apply { commands } => {
+                self.member_mut(id).machine.extend(commands.iter().cloned());
+                let own = commands.iter().filter_map(|committed| Some((committed.token?, Outcome::Applied(committed.index))));
+                self.outcomes.extend(own);
+                Event::Applied(id, commands)
+            }
+            Effect::ServeReads { tokens } => {
+                let state = self.member(id).machine.last().map_or(LogIndex::NONE, |committed| committed.index);
+                self.outcomes.extend(tokens.iter().map(|token| (*token, Outcome::Served(state))));
+                Event::Served(id, tokens)
+            }
+            Effect::Reject { requests } => {
+                self.outcomes.extend(requests.iter().map(|rejected| (rejected.token, Outcome::Rejected(rejected.reason))));
+                Event::Rejected(id, requests)
+            }
+            Effect::Log { level, message } => Event::Noted(id, level, message),
+        };
+        self.events.push(event);
+    }
+}
+
+/// Everything that an effect says goes into the fingerprint.
+fn digest(digest: &mut DefaultHasher, id: NodeId, effect: &Effect) {
+    digest.write_u64(id.0);
+    match effect {
+        Effect::Send { to, envelope } => {
+            digest.write_u64(to.0);
+            digest.write(envelope);
+        }
+        other => digest.write(format!("{other:?}").as_bytes()),
+    }
+}

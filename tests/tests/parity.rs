@@ -1,0 +1,225 @@
+//! The core does in its sandbox what it does natively: the same inputs give the same effects, byte for byte.
+//!
+//! Three nodes, each as a pair of engines: one native, one a component under wasmtime, with the same seed and the same clock. Both get
+//! every input; every effect is compared; the native one's is carried out. The network loses, repeats and reorders, and nodes restart from
+//! their journals, so that elections, conflicts and catching up are on the way too.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use amaters_cluster::engine::{Ambient, COMPONENT, Clock, Driver, Engine, NativeEngine, Sandbox, SandboxLimits, Turn, WasmEngine};
+use amaters_cluster_core::{Config, Effect, Instant, NodeId, NodeState, Operation, Ticket, Token};
+
+const NODES: u64 = 3;
+
+#[test]
+fn the_component_does_what_the_native_core_does() {
+    let sandbox = Sandbox::new(COMPONENT, SandboxLimits::default()).expect("the component loads");
+    let mut seen = Seen::default();
+    for seed in 1..=20 {
+        let roomy = Config::new(NodeId(1), (1..=NODES).map(NodeId).collect());
+        // Limits must be met at the same request, on a machine of 64 bits and in a sandbox of 32.
+        let tight = Config { max_command_bytes: 150, max_pending_bytes: 1_000, max_log_bytes: 50_000, ..roomy.clone() };
+        Cluster::new(&sandbox, seed, if seed % 2 == 0 { tight } else { roomy }).run(3_000, &mut seen);
+    }
+    // What was compared is worth comparing: each kind of effect came up, and more than one leader.
+    assert!(seen.persisted > 1_000 && seen.sent > 10_000 && seen.applied > 1_000, "{seen:?}");
+    assert!(seen.served > 100 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
+}
+
+/// What came up over all runs.
+#[derive(Debug, Default)]
+struct Seen {
+    persisted: usize,
+    sent: usize,
+    applied: usize,
+    served: usize,
+    rejected: usize,
+    elections: usize,
+    restarts: usize,
+}
+
+struct Cluster<'a> {
+    sandbox: &'a Sandbox,
+    config: Config,
+    clock: TestClock,
+    dice: Dice,
+    pairs: Vec<Pair>,
+    /// Sender, receiver, envelope.
+    network: VecDeque<(NodeId, NodeId, Vec<u8>)>,
+    tokens: u64,
+}
+
+impl<'a> Cluster<'a> {
+    fn new(sandbox: &'a Sandbox, seed: u64, config: Config) -> Self {
+        let clock = TestClock::default();
+        let mut dice = Dice(seed);
+        let pairs = (1..=NODES)
+            .map(|id| Pair::new(sandbox, &Config { id: NodeId(id), ..config.clone() }, dice.roll(), &clock, Vec::new()))
+            .collect();
+        Self { sandbox, config, clock, dice, pairs, network: VecDeque::new(), tokens: 0 }
+    }
+
+    fn run(mut self, turns: usize, seen: &mut Seen) {
+        for _ in 0..turns {
+            let at = self.dice.below(NODES as usize);
+            if self.dice.below(400) == 0 {
+                self.restart(at);
+                seen.restarts += 1;
+            }
+            let turn = self.inputs(at);
+            let was_leader = self.pairs[at].leads;
+            let effects = self.pairs[at].turn(&turn);
+            seen.elections += usize::from(self.pairs[at].leads && !was_leader);
+            for effect in effects {
+                self.carry_out(at, effect, seen);
+            }
+            self.clock.advance(self.dice.below(4_000_000) as u64);
+        }
+    }
+
+    /// What the node gets to hear: some of what is on its way to it, and some requests.
+    fn inputs(&mut self, at: usize) -> Turn {
+        let mut turn = Turn { persisted: self.pairs[at].durable(self.dice.below(4) == 0), ..Turn::default() };
+        for _ in 0..self.network.len() {
+            let (sender, to, envelope) = self.network.pop_front().expect("as many as were counted");
+            let fate = self.dice.below(20);
+            if to != self.pairs[at].id || fate == 0 {
+                self.network.push_back((sender, to, envelope));
+            } else if fate != 1 {
+                if fate == 2 {
+                    self.network.push_back((sender, to, envelope.clone()));
+                }
+                turn.received.push((sender, envelope));
+            }
+        }
+        for _ in 0..self.dice.below(3) {
+            self.tokens += 1;
+            let command = vec![u8::try_from(self.tokens % 251).expect("less than 251"); self.dice.below(200)];
+            turn.proposals.push((Token(self.tokens), command.into()));
+        }
+        if self.dice.below(5) == 0 {
+            self.tokens += 1;
+            turn.reads.push(Token(self.tokens));
+        }
+        turn
+    }
+
+    fn carry_out(&mut self, at: usize, effect: Effect, seen: &mut Seen) {
+        match effect {
+            Effect::Persist { ticket, operations } => {
+                seen.persisted += 1;
+                self.pairs[at].submitted.push_back((ticket, operations));
+            }
+            Effect::Send { to, envelope } => {
+                seen.sent += 1;
+                self.network.push_back((self.pairs[at].id, to, envelope));
+            }
+            Effect::Apply { commands } => seen.applied += commands.len(),
+            Effect::ServeReads { tokens } => seen.served += tokens.len(),
+            Effect::Reject { requests } => seen.rejected += requests.len(),
+            Effect::Log { .. } => {}
+        }
+    }
+
+    /// A node loses what was not durable, and starts from its journal.
+    fn restart(&mut self, at: usize) {
+        let Pair { id, ref mut journal, .. } = self.pairs[at];
+        let journal = std::mem::take(journal);
+        let seed = self.dice.roll();
+        self.pairs[at] = Pair::new(self.sandbox, &Config { id, ..self.config.clone() }, seed, &self.clock, journal);
+    }
+}
+
+/// One node, twice.
+struct Pair {
+    id: NodeId,
+    native: NativeEngine<Recorder>,
+    sandboxed: WasmEngine<Recorder>,
+    leads: bool,
+    submitted: VecDeque<(Ticket, Vec<Operation>)>,
+    journal: Vec<Operation>,
+}
+
+impl Pair {
+    fn new(sandbox: &Sandbox, config: &Config, seed: u64, clock: &TestClock, journal: Vec<Operation>) -> Self {
+        let ambient = || Ambient { clock: Box::new(clock.clone()), seed: Some(seed) };
+        let mut native = NativeEngine::new(config.clone(), Recorder::default(), ambient()).expect("a native node");
+        let mut sandboxed = WasmEngine::new(sandbox, config, Recorder::default(), ambient()).expect("a sandboxed node");
+        native.recover(journal.clone()).expect("its own journal");
+        sandboxed.recover(journal.clone()).expect("its own journal");
+        native.start().expect("it starts");
+        sandboxed.start().expect("it starts");
+        Self { id: config.id, native, sandboxed, leads: false, submitted: VecDeque::new(), journal }
+    }
+
+    fn turn(&mut self, turn: &Turn) -> Vec<Effect> {
+        self.native.turn(turn.clone()).expect("the native core takes a turn");
+        self.sandboxed.turn(turn.clone()).expect("the component takes a turn");
+        let effects = std::mem::take(&mut self.native.driver().0);
+        assert_eq!(effects, std::mem::take(&mut self.sandboxed.driver().0), "after {turn:?}");
+        let status = self.native.status().expect("a status");
+        let mut sandboxed = self.sandboxed.status().expect("a status");
+        // The contract counts silence in milliseconds.
+        for (peer, exact) in sandboxed.peers.iter_mut().zip(&status.peers) {
+            assert_eq!(peer.silent.as_millis(), exact.silent.as_millis());
+            peer.silent = exact.silent;
+        }
+        assert_eq!(status, sandboxed);
+        self.leads = status.state == NodeState::Leader;
+        effects
+    }
+
+    /// Makes what was submitted durable: all of it, or all but the last.
+    fn durable(&mut self, slow: bool) -> Option<Ticket> {
+        let mut last = None;
+        while self.submitted.len() > usize::from(slow) {
+            let (ticket, operations) = self.submitted.pop_front().expect("it is not empty");
+            self.journal.extend(operations);
+            last = Some(ticket);
+        }
+        last
+    }
+}
+
+#[derive(Default)]
+struct Recorder(Vec<Effect>);
+
+impl Driver for Recorder {
+    fn carry_out(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+}
+
+/// Nanoseconds that pass when the test says so.
+#[derive(Clone, Default)]
+struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    fn advance(&self, nanoseconds: u64) {
+        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Instant {
+        Instant(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Xorshift (Marsaglia, 2003): the test's own chance, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.roll() >> 33).expect("31 bits") % bound
+    }
+}
