@@ -1,10 +1,283 @@
-//! stub
-/// x
-pub struct Identity { /// x
-pub cluster: String, /// x
-pub node: amaters_cluster_core::NodeId }
-/// x
-pub struct DataDir(std::path::PathBuf);
-impl DataDir { /// x
-pub fn open(p: &std::path::Path, _: &Identity) -> std::io::Result<Self> { Ok(Self(p.to_owned())) } /// x
-#[must_use] pub fn wal(&self) -> std::path::PathBuf { self.0.join("wal") } }
+//! The directory that holds all that a node keeps: whose it is, and that one process alone uses it.
+//!
+//! ```text
+//! DIR/lock        locked exclusively for as long as the node lives; holds its process id
+//! DIR/identity    the cluster and the node: written once
+//! DIR/wal/        the journal
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use amaters_cluster_core::NodeId;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::wal::disk::{create_dir, sync_dir};
+
+/// The layout of the directory that this version knows.
+const FORMAT: u32 = 1;
+
+/// A node's directory, locked until this is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// The lock goes with the open file, however the process ends.
+    _lock: File,
+}
+
+/// Whose data it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// Why a directory can't be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataDirError {
+    /// The operating system refused or failed.
+    #[error("can't {action} {}: {source}. The data directory must be one that this user may write to: give it the rights, or choose another with --data-dir", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process uses the directory.
+    #[error(
+        "{} is in use by {}: stop that process, or choose another directory with --data-dir", .path.display(),
+        .holder.as_ref().map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Its process id, if it could be read.
+        holder: Option<String>,
+    },
+    /// The directory belongs to another node or cluster.
+    #[error(
+        "{} holds the data of node {} of cluster '{}', and this is node {} of cluster '{}': choose another directory with --data-dir, or start with \
+         the id and cluster that it belongs to", .path.display(), .found.node, .found.cluster, .expected.node, .expected.cluster
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: Identity,
+        /// Who wants it.
+        expected: Identity,
+    },
+    /// The directory was laid out by a newer version.
+    #[error("{} has format {got}, and this version knows format {FORMAT}: start the version that wrote it, or a newer one", .path.display())]
+    UnsupportedFormat {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        got: u32,
+    },
+    /// The identity can't be read, or it is gone and the data is not.
+    #[error("{} does not say whose data this is ({reason}): restore that file from a backup, or choose an empty directory with --data-dir", .path.display())]
+    NoIdentity {
+        /// The identity file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl DataDir {
+    /// Opens a node's directory: creates it if there is none, locks it, and checks that it is this node's. A new one becomes this node's.
+    ///
+    /// # Errors
+    /// It can't be created, read or written; another process uses it; it belongs to another node, another cluster or a newer version.
+    pub fn open(path: &Path, identity: &Identity) -> Result<Self, DataDirError> {
+        create_dir(path).map_err(failed("create", path))?;
+        let lock = lock(path)?;
+        let dir = Self { path: path.to_owned(), _lock: lock };
+        dir.check_identity(identity)?;
+        Ok(dir)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the journal goes. The directory may not exist yet.
+    #[must_use]
+    pub fn wal(&self) -> PathBuf {
+        self.path.join("wal")
+    }
+
+    fn check_identity(&self, expected: &Identity) -> Result<(), DataDirError> {
+        let file = self.path.join("identity");
+        let found = match fs::read_to_string(&file) {
+            Ok(text) => self.parse_identity(&file, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.wal().exists() => return write_identity(&self.path, expected),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                return Err(DataDirError::NoIdentity { path: file, reason: error.to_string() });
+            }
+            Err(error) => return Err(failed("read", &file)(error)),
+        };
+        if found == *expected {
+            return Ok(());
+        }
+        Err(DataDirError::Foreign { path: self.path.clone(), found, expected: expected.clone() })
+    }
+
+    fn parse_identity(&self, file: &Path, text: &str) -> Result<Identity, DataDirError> {
+        let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
+        // The format comes first: the rest of a newer one may look like anything.
+        let Format { format } = toml::from_str(text).map_err(unreadable)?;
+        if format != FORMAT {
+            return Err(DataDirError::UnsupportedFormat { path: self.path.clone(), got: format });
+        }
+        let IdentityFile { cluster, node, .. } = toml::from_str(text).map_err(unreadable)?;
+        Ok(Identity { cluster, node: NodeId(node) })
+    }
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IdentityFile {
+    format: u32,
+    cluster: String,
+    node: u64,
+}
+
+/// Takes the lock, and says in the file who has it.
+fn lock(dir: &Path) -> Result<File, DataDirError> {
+    let path = dir.join("lock");
+    // Not truncated on opening: whoever holds the lock has its process id in there.
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let mut file = opened.map_err(failed("write to", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).ok().map(|pid| pid.trim().to_owned()).filter(|pid| !pid.is_empty());
+            return Err(DataDirError::InUse { path: dir.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed("write to", &path))?;
+    Ok(file)
+}
+
+/// Writes beside and renames, so that a crash leaves no half of it.
+fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
+    let path = dir.join("identity");
+    let content = IdentityFile { format: FORMAT, cluster: identity.cluster.clone(), node: identity.node.0 };
+    let write = || {
+        let text = toml::to_string(&content).map_err(io::Error::other)?;
+        let temporary = dir.join("identity.tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(format!("# Whose data this is.\n{text}").as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        sync_dir(dir)
+    };
+    write().map_err(failed("write", &path))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    move |source| DataDirError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(cluster: &str, node: u64) -> Identity {
+        Identity { cluster: cluster.to_owned(), node: NodeId(node) }
+    }
+
+    #[test]
+    fn a_new_directory_becomes_the_nodes_and_stays_its() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        drop(DataDir::open(&path, &identity("quotes \" and \n", 1)).unwrap());
+        let again = DataDir::open(&path, &identity("quotes \" and \n", 1)).unwrap();
+        assert_eq!(again.wal(), path.join("wal"));
+        assert!(!path.join("identity.tmp").exists());
+    }
+
+    #[test]
+    fn h41_a_second_process_is_refused_and_told_who_holds_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+        let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err().to_string();
+        assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
+        drop(held);
+        DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+    }
+
+    #[test]
+    fn another_node_and_another_cluster_are_refused_and_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path(), &identity("c", 1)).unwrap());
+        for other in [identity("c", 2), identity("d", 1)] {
+            let error = DataDir::open(dir.path(), &other).unwrap_err();
+            assert!(matches!(&error, DataDirError::Foreign { found, .. } if *found == identity("c", 1)), "{error}");
+            assert!(error.to_string().contains("holds the data of node 1 of cluster 'c'"), "{error}");
+        }
+        DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_whatever_else_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("identity"), "format = 2\nmembers = [1]\n").unwrap();
+        let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err();
+        assert!(matches!(error, DataDirError::UnsupportedFormat { got: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn an_unreadable_identity_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in [&b""[..], b"format = 1\ncluster = \"c\"", b"\xff\xfe", b"format = \"x\""] {
+            fs::write(dir.path().join("identity"), text).unwrap();
+            let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err();
+            assert!(matches!(error, DataDirError::NoIdentity { .. }), "{error}");
+            assert_eq!(fs::read(dir.path().join("identity")).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_journal_without_an_identity_is_not_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("wal")).unwrap();
+        let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err();
+        assert!(matches!(error, DataDirError::NoIdentity { .. }), "{error}");
+    }
+
+    #[test]
+    fn half_an_identity_from_a_crash_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("identity.tmp"), "form").unwrap();
+        drop(DataDir::open(dir.path(), &identity("c", 1)).unwrap());
+        DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_directorys_place_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = DataDir::open(&path, &identity("c", 1)).unwrap_err().to_string();
+            assert!(error.contains("choose another with --data-dir"), "{error}");
+        }
+    }
+}

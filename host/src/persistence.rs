@@ -1,54 +1,189 @@
-//! stub
-use std::sync::{Arc, Mutex, PoisonError};
+//! What a node keeps, and where: the storage trait of the host and its two backends.
 
-use amaters_cluster_core::{Operation, Ticket};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::RaftResult;
-use crate::wal::{WalError, WalOptions};
+use amaters_cluster_core::{GroupId, Operation, Ticket};
 
-/// Hears of what is durable.
-pub type OnDurable = Box<dyn FnMut(Result<Ticket, WalError>) + Send>;
+use crate::error::{RaftError, RaftResult};
+use crate::wal::{self, WalDiagnostics, WalError, WalOptions, WalWriter};
 
-/// The storage of a node.
+pub use crate::wal::OnDurable;
+
+/// How many bytes of operations are given back at once: enough to make a crossing into the sandbox cheap.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Keeps a node's operations. The node's own thread calls it, so it must not wait for a disk.
+///
+/// A backend reports what is durable through an [`OnDurable`] that it is given when it is opened.
 pub trait RaftPersistence: Send + 'static {
-    /// Gives back every operation.
+    /// Gives back every operation of the journal, oldest first, in chunks. Called once, before the first submission. What was given back is durable.
+    ///
+    /// # Errors
+    /// The journal can't be read or belongs to someone else, or `visit` fails.
     fn recover(&mut self, visit: &mut dyn FnMut(Vec<Operation>) -> RaftResult<()>) -> RaftResult<()>;
-    /// Queues operations.
+
+    /// Queues operations, in this order and after all that came before, and returns at once. Once they are durable, or storage has failed, the
+    /// [`OnDurable`] is called. Tickets grow.
     fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>);
 }
 
-/// In memory.
-#[derive(Clone, Debug, Default)]
+/// A journal in memory, durable at once for as long as the process lives. [`RaftNode::new`](crate::RaftNode::new) uses it.
+///
+/// A submission is reported before [`RaftPersistence::submit`] returns.
 pub struct MemoryPersistence {
     journal: Arc<Mutex<Vec<Operation>>>,
-}
-
-impl MemoryPersistence {
-    /// A view of it that reports to `on_durable`.
-    #[must_use]
-    pub fn open(&self, on_durable: OnDurable) -> impl RaftPersistence {
-        Opened { journal: self.clone(), on_durable }
-    }
-}
-
-struct Opened {
-    journal: MemoryPersistence,
     on_durable: OnDurable,
 }
 
-impl RaftPersistence for Opened {
-    fn recover(&mut self, visit: &mut dyn FnMut(Vec<Operation>) -> RaftResult<()>) -> RaftResult<()> {
-        visit(self.journal.journal.lock().unwrap_or_else(PoisonError::into_inner).clone())
+impl MemoryPersistence {
+    /// The same journal for another instance of the node.
+    #[must_use]
+    pub fn open(&self, on_durable: OnDurable) -> Self {
+        Self { journal: Arc::clone(&self.journal), on_durable }
     }
+
+    /// No thread panics while it holds the lock; were one to, the journal is still whole.
+    fn lock(&self) -> MutexGuard<'_, Vec<Operation>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryPersistence {
+    /// An empty journal that reports to nobody: [`MemoryPersistence::open`] gives one that does.
+    fn default() -> Self {
+        Self { journal: Arc::default(), on_durable: Box::new(drop) }
+    }
+}
+
+impl RaftPersistence for MemoryPersistence {
+    fn recover(&mut self, visit: &mut dyn FnMut(Vec<Operation>) -> RaftResult<()>) -> RaftResult<()> {
+        let mut chunks = Chunks::new(visit);
+        for operation in self.lock().iter() {
+            chunks.push(operation.clone())?;
+        }
+        chunks.finish()
+    }
+
     fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>) {
-        self.journal.journal.lock().unwrap_or_else(PoisonError::into_inner).extend(operations);
+        self.lock().extend(operations);
         (self.on_durable)(Ok(ticket));
     }
 }
 
-/// Stub.
-pub struct FilePersistence(MemoryPersistence);
+impl fmt::Debug for MemoryPersistence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPersistence").field("operations", &self.lock().len()).finish()
+    }
+}
+
+/// A journal in files: the [`wal`] of group 0.
+///
+/// Dropping it waits until all that was submitted is written.
+pub struct FilePersistence(State);
+
+enum State {
+    Closed { dir: PathBuf, options: WalOptions, on_durable: OnDurable },
+    Open { writer: WalWriter, diagnostics: WalDiagnostics },
+    /// Recovery was begun, and has failed.
+    Failed,
+}
+
 impl FilePersistence {
-    /// Stub.
-    pub fn open(_: &std::path::Path, _: WalOptions, on_durable: OnDurable) -> RaftResult<impl RaftPersistence> { Ok(MemoryPersistence::default().open(on_durable)) }
+    /// The group whose records these are: a process serves one so far.
+    const GROUP: GroupId = GroupId(0);
+
+    /// A journal in `dir`, which is created if there is none. Nothing is read before [`RaftPersistence::recover`].
+    ///
+    /// # Errors
+    /// The directory can't be created.
+    pub fn open(dir: &Path, options: WalOptions, on_durable: OnDurable) -> Result<Self, WalError> {
+        wal::disk::create_dir(dir).map_err(WalError::io("create", dir))?;
+        Ok(Self(State::Closed { dir: dir.to_owned(), options, on_durable }))
+    }
+
+    /// What recovery has found; none before it.
+    #[must_use]
+    pub fn diagnostics(&self) -> Option<&WalDiagnostics> {
+        match &self.0 {
+            State::Open { diagnostics, .. } => Some(diagnostics),
+            State::Closed { .. } | State::Failed => None,
+        }
+    }
+}
+
+impl RaftPersistence for FilePersistence {
+    /// # Panics
+    /// On a second call.
+    fn recover(&mut self, visit: &mut dyn FnMut(Vec<Operation>) -> RaftResult<()>) -> RaftResult<()> {
+        let State::Closed { dir, options, on_durable } = std::mem::replace(&mut self.0, State::Failed) else {
+            panic!("a journal is recovered once");
+        };
+        let mut chunks = Chunks::new(visit);
+        let (writer, diagnostics) = WalWriter::open(&dir, &options, on_durable, |located| -> RaftResult<()> {
+            let record = located.record;
+            // A mark says nothing to any group.
+            let Some(operation) = record.body.to_operation() else { return Ok(()) };
+            if record.group != Self::GROUP {
+                return Err(WalError::ForeignGroup { group: record.group, expected: Self::GROUP }.into());
+            }
+            chunks.push(operation)
+        })?;
+        chunks.finish()?;
+        if diagnostics.torn_bytes > 0 {
+            tracing::warn!("{} bytes of a write that a crash had torn were cut from the journal: nobody relied on them", diagnostics.torn_bytes);
+        }
+        self.0 = State::Open { writer, diagnostics };
+        Ok(())
+    }
+
+    /// # Panics
+    /// Before recovery has succeeded.
+    fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>) {
+        let State::Open { writer, .. } = &self.0 else { panic!("a journal is recovered before it is added to") };
+        writer.submit(Self::GROUP, ticket, operations);
+    }
+}
+
+impl fmt::Debug for FilePersistence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilePersistence").field("diagnostics", &self.diagnostics()).finish_non_exhaustive()
+    }
+}
+
+impl From<WalError> for RaftError {
+    fn from(error: WalError) -> Self {
+        Self::Storage(Box::new(error))
+    }
+}
+
+/// Collects operations into chunks.
+struct Chunks<'v> {
+    visit: &'v mut dyn FnMut(Vec<Operation>) -> RaftResult<()>,
+    chunk: Vec<Operation>,
+    bytes: usize,
+}
+
+impl<'v> Chunks<'v> {
+    fn new(visit: &'v mut dyn FnMut(Vec<Operation>) -> RaftResult<()>) -> Self {
+        Self { visit, chunk: Vec::new(), bytes: 0 }
+    }
+
+    fn push(&mut self, operation: Operation) -> RaftResult<()> {
+        self.bytes += match &operation {
+            Operation::HardState(bytes) => bytes.len(),
+            Operation::Append { entries, .. } => entries.len(),
+        } + size_of::<Operation>();
+        self.chunk.push(operation);
+        if self.bytes < CHUNK_BYTES {
+            return Ok(());
+        }
+        self.bytes = 0;
+        (self.visit)(std::mem::take(&mut self.chunk))
+    }
+
+    fn finish(self) -> RaftResult<()> {
+        if self.chunk.is_empty() { Ok(()) } else { (self.visit)(self.chunk) }
+    }
 }

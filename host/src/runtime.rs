@@ -28,10 +28,10 @@ const MIN_LIFE: Duration = Duration::from_secs(10);
 const MAX_YOUNG_DEATHS: u32 = 3;
 
 /// Opens the journal; called again for each new instance, after the one before has let go of it.
-pub type OpenStorage = Box<dyn Fn(OnDurable) -> RaftResult<Box<dyn RaftPersistence>> + Send>;
+pub(crate) type OpenStorage = Box<dyn Fn(OnDurable) -> RaftResult<Box<dyn RaftPersistence>> + Send>;
 
 /// Makes an empty state machine; called again for each new instance.
-pub type NewStateMachine = Box<dyn Fn() -> Box<dyn StateMachine> + Send>;
+pub(crate) type NewStateMachine = Box<dyn Fn() -> Box<dyn StateMachine> + Send>;
 
 /// What runs the core.
 #[derive(Debug)]

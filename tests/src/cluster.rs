@@ -20,7 +20,7 @@ use crate::disk::{Disk, Remains};
 /// Nodes, and what is between them.
 pub struct Cluster {
     members: BTreeMap<NodeId, Member>,
-    pool: Vec<Rc<Envelope>>,
+    pool: Vec<InFlight>,
     cut: BTreeSet<(NodeId, NodeId)>,
     last_token: Token,
     outcomes: BTreeMap<Token, Outcome>,
@@ -72,13 +72,22 @@ pub enum Event {
     Noted(NodeId, LogLevel, String),
 }
 
+/// A message under way.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// The message.
+    pub envelope: Rc<Envelope>,
+    /// Whether it is a copy that the network made.
+    pub copy: bool,
+}
+
 /// What became of a message.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// Its receiver has it.
-    Taken(Rc<Envelope>),
+    Taken(InFlight),
     /// Its link is cut, or its receiver down.
-    Lost(Rc<Envelope>),
+    Lost(InFlight),
 }
 
 // Making one, and looking at it.
@@ -151,7 +160,7 @@ impl Cluster {
 
     /// Messages under way, the oldest first.
     #[must_use]
-    pub fn pool(&self) -> &[Rc<Envelope>] {
+    pub fn pool(&self) -> &[InFlight] {
         &self.pool
     }
 
@@ -209,21 +218,21 @@ impl Cluster {
 
     /// Hands over the message at a position of the pool.
     pub fn deliver(&mut self, position: usize) -> Delivery {
-        let envelope = self.pool.remove(position);
-        let (from, to) = (envelope.from, envelope.to);
-        let receive = Input::Receive { sender: from, envelope: wire::encode_envelope(&envelope) };
+        let message = self.pool.remove(position);
+        let (from, to) = (message.envelope.from, message.envelope.to);
+        let receive = Input::Receive { sender: from, envelope: wire::encode_envelope(&message.envelope) };
         let taken = !self.cut.contains(&(from, to)) && self.input(to, receive);
-        if taken { Delivery::Taken(envelope) } else { Delivery::Lost(envelope) }
+        if taken { Delivery::Taken(message) } else { Delivery::Lost(message) }
     }
 
     /// Loses the message at a position of the pool.
     pub fn drop_message(&mut self, position: usize) -> Rc<Envelope> {
-        self.pool.remove(position)
+        self.pool.remove(position).envelope
     }
 
     /// Puts a copy of the message at a position behind all others.
     pub fn duplicate(&mut self, position: usize) {
-        self.pool.push(Rc::clone(&self.pool[position]));
+        self.pool.push(InFlight { copy: true, ..self.pool[position].clone() });
     }
 
     /// Makes a node's submissions up to a ticket durable, and tells the node.
@@ -369,7 +378,7 @@ impl Cluster {
             Effect::Send { to, envelope } => {
                 let envelope = Rc::new(wire::decode_envelope(&envelope).expect("a node's own envelopes are well-formed"));
                 assert_eq!((envelope.from, envelope.to), (id, to), "an envelope names its sender and its receiver");
-                self.pool.push(Rc::clone(&envelope));
+                self.pool.push(InFlight { envelope: Rc::clone(&envelope), copy: false });
                 Event::Sent(envelope)
             }
             Effect::Apply { commands } => {

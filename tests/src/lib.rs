@@ -10,5 +10,7 @@
 pub mod cluster;
 pub mod disk;
 pub mod process;
+#[path = "script/render.rs"]
+pub mod render;
 pub mod script;
 pub mod sim;

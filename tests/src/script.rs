@@ -1,7 +1,7 @@
 //! Scripted clusters: a story in commands, and the whole cluster's reaction as text that was reviewed.
 //!
-//! The format is goldenscript's: commands, `---`, output. Nodes have clocks of their own, nothing moves by itself, and a disk is done at once
-//! unless it is stalled. `UPDATE_GOLDENFILES=1 cargo test --test scripts` writes the output anew; review it.
+//! The format is goldenscript's: commands, `---`, output. Nodes have clocks of their own, nothing moves by itself, and a disk is done at
+//! once unless it is stalled. `UPDATE_GOLDENFILES=1 cargo test --test scripts` writes the output anew; review it.
 //!
 //! | command | what it does |
 //! |---|---|
@@ -9,7 +9,8 @@
 //! | `given 2 "1 1 4" [term=5]` | restarts a node with a log of entries of these terms, in the last one's term or another |
 //! | `campaign 1` | lets this node's clock alone run until it asks for pre-votes |
 //! | `propose 1 x=1`, `read 2 x` | a client's requests |
-//! | `deliver`, `drop`, `duplicate` | what is under way now, in its order; each message's effects are indented. `from=1 to=2 kind=Heartbeat count=1` choose; `reversed=true` turns the order round |
+//! | `deliver`, `drop`, `duplicate` | what is under way now, in its order, with each message's effects indented below it |
+//! | … `from=1 to=2 kind=Heartbeat count=1` | only these; and with `reversed=true` the newest first |
 //! | `stabilize` | delivers until nothing is under way |
 //! | `advance 50ms [1 2]` | lets clocks run, in steps of 10 ms, without any message |
 //! | `run 500ms` | lets all clocks run with messages delivered at once, and does not show them |
@@ -26,6 +27,7 @@ mod render;
 mod stage;
 
 use std::error::Error;
+use std::rc::Rc;
 use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
@@ -35,12 +37,19 @@ use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use arguments::{Choice, duration, node, nodes, sides, text};
 use stage::Stage;
 
+use crate::cluster::Cluster;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Runs one script; begins with no cluster.
-#[derive(Default)]
 pub struct Script {
     stage: Stage,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { stage: Stage::new(Cluster::new(0)) }
+    }
 }
 
 impl Runner for Script {
@@ -53,17 +62,17 @@ impl Runner for Script {
             "given" => self.given(node(&mut args)?, &mut args)?,
             "campaign" => self.campaign(node(&mut args)?)?,
             "propose" => self.propose(node(&mut args)?, &mut args)?,
-            "read" => self.read(node(&mut args)?, text(&mut args, "a key")?)?,
+            "read" => self.stage.read(node(&mut args)?, text(&mut args, "a key")?)?,
             "deliver" => self.deliver(&Choice::take(&mut args)?)?,
-            "drop" => self.lose(&Choice::take(&mut args)?),
-            "duplicate" => self.duplicate(&Choice::take(&mut args)?),
+            "drop" => self.lose(&Choice::take(&mut args)?)?,
+            "duplicate" => self.duplicate(&Choice::take(&mut args)?)?,
             "stabilize" => self.stabilize()?,
             "advance" => self.advance(duration(&mut args)?, &mut args)?,
             "run" => self.let_run(duration(&mut args)?)?,
             "partition" => self.partition(&mut args)?,
             "cut" => self.cut(&mut args)?,
-            "heal" => self.stage.cut.clear(),
-            "stall-disk" => self.stage.actor(node(&mut args)?)?.disk_stalled = true,
+            "heal" => self.stage.heal(),
+            "stall-disk" => self.stall_disk(node(&mut args)?)?,
             "complete-disk" => self.stage.complete_disk(node(&mut args)?)?,
             "resume-disk" => self.resume_disk(node(&mut args)?)?,
             "crash" => self.crash(node(&mut args)?)?,
@@ -84,17 +93,12 @@ impl Script {
     fn cluster(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         let size: u64 = args.take_key("nodes").ok_or("expected nodes=…")?.parse()?;
         let window: Option<usize> = args.take_key("window").map(str::parse).transpose()?;
-        let config = |id: u64| {
-            let mut config = Config::new(id, (1..=size).collect::<Vec<u64>>());
-            config.seed = id;
-            config.max_inflight = window.unwrap_or(config.max_inflight);
-            config
-        };
-        self.stage = Stage::new((1..=size).map(config));
+        let configure = |config: &mut Config| config.max_inflight = window.unwrap_or(config.max_inflight);
+        self.stage = Stage::new(Cluster::with(size, configure));
         Ok(())
     }
 
-    /// Replaces what a node has ever known by a log of entries with these terms, each with its place as its command.
+    /// Replaces all that a node has ever known by a log of entries with these terms, each with its place as its command.
     fn given(&mut self, id: NodeId, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         let terms = text(args, "terms")?.split_whitespace().map(str::parse).collect::<std::result::Result<Vec<u64>, _>>()?;
         let current_term: Option<u64> = args.take_key("term").map(str::parse).transpose()?;
@@ -104,43 +108,34 @@ impl Script {
         if !entries.is_empty() {
             journal.push(wire::append_operation(&entries.iter().collect::<Vec<&LogEntry>>()));
         }
-        self.stage.crash(id)?;
-        self.stage.replace_journal(id, journal)?;
-        Ok(self.stage.start(id)?)
+        Ok(self.stage.replace_journal(id, journal)?)
     }
 
     fn propose(&mut self, id: NodeId, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         while let Some((key, value)) = args.next_key() {
-            let command = format!("{key}={value}");
-            self.stage.request(id, &command, |token| Input::Propose { token, command: command.clone().into() })?;
+            self.stage.propose(id, format!("{key}={value}"))?;
         }
         Ok(())
-    }
-
-    fn read(&mut self, id: NodeId, key: &str) -> Result<()> {
-        Ok(self.stage.request(id, key, |token| Input::Read { token })?)
     }
 }
 
 // Time.
 impl Script {
     fn campaign(&mut self, id: NodeId) -> Result<()> {
-        for waited in 1..=300 {
+        const LONGEST_WAIT_MS: u32 = 300;
+        for _ in 0..LONGEST_WAIT_MS {
             self.stage.pass(id, Duration::from_millis(1))?;
             if self.stage.node(id)?.state() != NodeState::Follower {
                 return Ok(());
             }
-            if waited == 300 {
-                return Err(format!("node {id} did not campaign within 300 ms").into());
-            }
         }
-        Ok(())
+        Err(format!("node {id} did not campaign within {LONGEST_WAIT_MS} ms").into())
     }
 
     /// Lets clocks run: all, or those of the named nodes.
     fn advance(&mut self, time: Duration, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         let named = nodes(args)?;
-        let ids: Vec<_> = self.stage.actors.keys().copied().filter(|id| named.is_empty() || named.contains(id)).collect();
+        let ids: Vec<_> = self.stage.cluster.ids().into_iter().filter(|id| named.is_empty() || named.contains(id)).collect();
         for step in steps(time) {
             for id in &ids {
                 self.stage.pass(*id, step)?;
@@ -151,7 +146,7 @@ impl Script {
 
     fn let_run(&mut self, time: Duration) -> Result<()> {
         self.stage.shows_messages = false;
-        let ids: Vec<_> = self.stage.actors.keys().copied().collect();
+        let ids = self.stage.cluster.ids();
         for step in steps(time) {
             for id in &ids {
                 self.stage.pass(*id, step)?;
@@ -167,7 +162,7 @@ impl Script {
 impl Script {
     fn deliver(&mut self, choice: &Choice) -> Result<()> {
         let mut lines = Vec::new();
-        for envelope in self.take(choice) {
+        for envelope in self.chosen(choice) {
             let lost = self.stage.deliver(&envelope)?;
             lines.push(format!("> {}{}", line(&envelope), lost.map_or(String::new(), |why| format!(" ✗ {why}"))));
             lines.extend(self.stage.take_lines().into_iter().map(|line| format!("    {line}")));
@@ -179,10 +174,10 @@ impl Script {
     fn stabilize(&mut self) -> Result<()> {
         const ROUNDS: usize = 200;
         for _ in 0..ROUNDS {
-            if self.stage.pool.is_empty() {
+            if self.stage.pool().is_empty() {
                 return Ok(());
             }
-            for envelope in std::mem::take(&mut self.stage.pool) {
+            for envelope in self.stage.pool() {
                 let lost = self.stage.deliver(&envelope)?;
                 if let Some(why) = lost.filter(|_| self.stage.shows_messages) {
                     self.stage.say(format!("{} ✗ {why}", line(&envelope)));
@@ -192,19 +187,23 @@ impl Script {
         Err(format!("messages beget messages for {ROUNDS} rounds").into())
     }
 
-    fn lose(&mut self, choice: &Choice) {
-        for envelope in self.take(choice) {
+    fn lose(&mut self, choice: &Choice) -> Result<()> {
+        for envelope in self.chosen(choice) {
+            self.stage.lose(&envelope)?;
             self.stage.say(format!("{} ✗ lost", line(&envelope)));
         }
+        Ok(())
     }
 
-    fn duplicate(&mut self, choice: &Choice) {
-        let chosen = self.take(choice);
-        self.stage.pool.extend(chosen.iter().cloned().chain(chosen.iter().cloned()));
+    fn duplicate(&mut self, choice: &Choice) -> Result<()> {
+        for envelope in self.chosen(choice) {
+            self.stage.duplicate(&envelope)?;
+        }
+        Ok(())
     }
 
     fn messages(&mut self) {
-        let lines: Vec<_> = self.stage.pool.iter().map(line).collect();
+        let lines: Vec<_> = self.stage.pool().iter().map(|envelope| line(envelope)).collect();
         lines.into_iter().for_each(|line| self.stage.say(line));
     }
 
@@ -214,20 +213,14 @@ impl Script {
         Ok(self.stage.input(id, Input::Receive { sender: NodeId(sender), envelope: bytes })?)
     }
 
-    /// Takes the chosen messages out of the pool.
-    fn take(&mut self, choice: &Choice) -> Vec<Envelope> {
-        let mut pool = std::mem::take(&mut self.stage.pool);
+    fn chosen(&self, choice: &Choice) -> Vec<Rc<Envelope>> {
+        let mut pool = self.stage.pool();
         if choice.reversed {
             pool.reverse();
         }
-        let mut chosen = Vec::new();
-        for envelope in pool {
-            if chosen.len() < choice.count && choice.fits(&envelope) { chosen.push(envelope) } else { self.stage.pool.push(envelope) }
-        }
-        if choice.reversed {
-            self.stage.pool.reverse();
-        }
-        chosen
+        pool.retain(|envelope| choice.fits(envelope));
+        pool.truncate(choice.count);
+        pool
     }
 }
 
@@ -238,7 +231,8 @@ impl Script {
         let (one, other) = sides(args, "from")?;
         for a in &one {
             for b in &other {
-                self.stage.cut.extend([(*a, *b), (*b, *a)]);
+                self.stage.cut(*a, *b)?;
+                self.stage.cut(*b, *a)?;
             }
         }
         Ok(())
@@ -247,12 +241,21 @@ impl Script {
     /// `cut 1 to 2`: nothing goes that way.
     fn cut(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         let (from, to) = sides(args, "to")?;
-        self.stage.cut.extend(from.iter().flat_map(|from| to.iter().map(|to| (*from, *to))));
+        for (a, b) in from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b))) {
+            self.stage.cut(a, b)?;
+        }
+        Ok(())
+    }
+
+    fn stall_disk(&mut self, id: NodeId) -> Result<()> {
+        let id = self.stage.known(id)?;
+        self.stage.cluster.member_mut(id).disk_stalled = true;
         Ok(())
     }
 
     fn resume_disk(&mut self, id: NodeId) -> Result<()> {
-        self.stage.actor(id)?.disk_stalled = false;
+        let id = self.stage.known(id)?;
+        self.stage.cluster.member_mut(id).disk_stalled = false;
         if self.stage.node(id).is_ok() { Ok(self.stage.complete_disk(id)?) } else { Ok(()) }
     }
 
@@ -267,7 +270,8 @@ impl Script {
         if self.stage.node(id).is_ok() {
             return Err(format!("node {id} is up").into());
         }
-        self.stage.start(id)?;
+        let id = self.stage.known(id)?;
+        self.stage.cluster.restart(id);
         let node = self.stage.node(id)?;
         let (term, entries) = (node.persistent_state().current_term, render::entries(node.log().iter_from(LogIndex(1))));
         self.stage.say(format!("{id} starts as a follower in term {term} with {entries}"));
@@ -278,7 +282,7 @@ impl Script {
 // What can be looked at.
 impl Script {
     fn status(&mut self) {
-        for id in self.stage.actors.keys().copied().collect::<Vec<_>>() {
+        for id in self.stage.cluster.ids() {
             let line = match self.stage.node(id) {
                 Ok(node) => {
                     let log = node.log();

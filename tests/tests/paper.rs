@@ -1,7 +1,7 @@
 //! The Raft paper's claims, one test each: a node is told things by hand, and its reaction is what the paper says.
 //!
-//! Sections are those of the extended version of "In Search of an Understandable Consensus Algorithm"; where a claim is the dissertation's alone
-//! ("Consensus: Bridging Theory and Practice"), the test says so.
+//! Sections are those of the extended version of "In Search of an Understandable Consensus Algorithm"; where a claim is the
+//! dissertation's alone ("Consensus: Bridging Theory and Practice"), the test says so.
 
 #[path = "paper/availability.rs"]
 mod availability;

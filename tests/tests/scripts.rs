@@ -1,4 +1,5 @@
-//! Runs the scripts of `scripts/`, each a story of a cluster with its reviewed output. See [`amaters_cluster_tests::script`] for the commands.
+//! Runs the scripts of `scripts/`, each a story of a cluster with its reviewed output. See [`amaters_cluster_tests::script`] for the
+//! commands.
 
 use std::path::{Path, PathBuf};
 

@@ -199,7 +199,8 @@ async fn read_back(cluster: &Cluster, writes: &Writes) -> anyhow::Result<Vec<Los
 
 /// Stays until the demo is interrupted. Nodes may be killed here: that is what it is for.
 async fn hold(cluster: &Cluster) -> anyhow::Result<()> {
-    let [first, .., last] = [cluster.client_addresses(), cluster.client_addresses()].concat()[..] else { return Ok(()) };
+    let clients = cluster.client_addresses();
+    let (Some(first), Some(last)) = (clients.first(), clients.last()) else { return Ok(()) };
     let program = std::env::current_exe().context("this program's own path is unknown")?;
     println!("\nThe cluster stays up until Ctrl-C. In another terminal:");
     println!("  redis-cli -p {} SET greeting hello", first.port());

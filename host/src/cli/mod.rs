@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub mod bench;
 mod client;
+#[cfg(unix)]
 mod demo;
 pub mod options;
 pub mod start;
@@ -52,6 +53,7 @@ enum Command {
         json: bool,
     },
     /// Shows a cluster on this machine survive the death of its leader
+    #[cfg(unix)]
     Demo(demo::DemoOptions),
     /// Loads servers, and measures throughput and latency
     Bench(bench::BenchOptions),
@@ -74,9 +76,10 @@ impl Command {
         match self {
             Self::Start(args) => start::run(args.resolve(&variable)?),
             Self::Status { admin, json } => status::run(&admin, json),
+            #[cfg(unix)]
             Self::Demo(options) => demo::command(&options),
             Self::Bench(options) => bench::command(&options),
-            Self::Wal(Wal::Inspect { dir }) => wal::inspect(&dir),
+            Self::Wal(Wal::Inspect { dir }) => wal::inspect(&dir).map(|()| ExitCode::SUCCESS),
         }
     }
 }
@@ -103,15 +106,10 @@ fn explain(error: &anyhow::Error) -> String {
     };
     let mut text = String::new();
     let mut label = "error";
-    // An error that only hands on its cause's words says nothing new.
-    let mut last = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|cause| Some(cause.as_str()) != advice) {
-        if cause != last {
-            // Writing to a string can't fail.
-            let _ = writeln!(text, "{label}: {cause}");
-            label = "  caused by";
-        }
-        last = cause;
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{label}: {cause}");
+        label = "  caused by";
     }
     if let Some(advice) = advice {
         let _ = writeln!(text, "  what to do: {advice}");
@@ -150,7 +148,8 @@ mod tests {
 
     #[test]
     fn wrong_command_lines_end_with_code_2() {
-        for line in ["ukehi start --data-dir d --data-dir e", "ukehi demo --nodes 8", "ukehi bench", "ukehi bench --target x", "ukehi wal"] {
+        for line in ["ukehi start --data-dir d --data-dir e", "ukehi demo --nodes 8", "ukehi bench", "ukehi bench --target x", "ukehi wal"]
+        {
             assert_eq!(Cli::try_parse_from(line.split_whitespace()).expect_err(line).exit_code(), 2, "{line}");
         }
     }

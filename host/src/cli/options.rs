@@ -29,6 +29,8 @@ mod tests;
 pub use sources::{Origin, UsageError};
 use sources::{Peer, Setting, Sources};
 
+use crate::wal::WalOptions;
+
 /// What a node is started with. Every value is checked.
 #[derive(Clone, Debug)]
 pub struct StartOptions {
@@ -139,7 +141,7 @@ pub struct StartArgs {
     /// The most memory of the sandbox; the log may take half of it [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<String>,
-    /// The size of a WAL segment [default: 64MiB]
+    /// The size of a WAL segment [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub segment_size: Option<String>,
     /// The most clients at a time [default: 10000]
@@ -191,8 +193,8 @@ impl StartArgs {
                 .value_or(
                     "segment-size",
                     self.segment_size.as_deref(),
-                    64 << 20,
-                    "a size of 4MiB to 1GiB, such as 64MiB",
+                    WalOptions::default().segment_size,
+                    "a size of 4MiB to 1GiB, such as 32MiB",
                     parse::size(4 << 20, 1 << 30),
                 )?
                 .value,

@@ -60,7 +60,7 @@ async fn serve(options: StartOptions) -> Result<()> {
             EngineChoice::Native => "native".to_owned(),
         },
     };
-    let limits = RespLimits { max_clients: options.max_clients, idle: options.client_idle_timeout, ..RespLimits::default() };
+    let limits = RespLimits { max_connections: options.max_clients, idle_timeout: options.client_idle_timeout, ..RespLimits::default() };
     let clients = Arc::new(RespMetrics::register(&registry)?);
     let mut fronts = JoinSet::new();
     fronts.spawn(resp::serve(ports.clients, node.handle(), limits, clients, stopping.clone()));
@@ -108,7 +108,9 @@ impl Ports {
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow!("{address} is in use: stop what listens there, or choose another port with --{flag}"),
-        io::ErrorKind::PermissionDenied => anyhow!("{address} needs more rights than this user has: choose a port above 1023 with --{flag}"),
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("{address} needs more rights than this user has: choose a port above 1023 with --{flag}")
+        }
         _ => anyhow!("can't listen at {address} ({error}): choose an address of this machine with --{flag}"),
     })
 }

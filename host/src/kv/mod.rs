@@ -33,7 +33,7 @@ pub const MAX_VALUE_BYTES: usize = 1 << 20;
 /// The longest pattern of a scan, in bytes: matching costs up to the product of the lengths of pattern and key.
 pub const MAX_PATTERN_BYTES: usize = 1 << 10;
 /// The most bytes of values in one answer to [`Query::MGet`].
-pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+pub const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// The most keys that one [`Query::Scan`] looks at.
 pub const MAX_SCAN_COUNT: u32 = 1 << 10;
 /// A scan ends early once it has looked at this many bytes of keys, so that long keys don't hold up the node.

@@ -34,6 +34,8 @@ pub(super) enum Close {
     Shutdown,
     #[error("it broke: {0}")]
     Io(#[source] io::Error),
+    #[error("it ended by a bug of this server: the log has more")]
+    Panicked,
     #[error("the node gave {got} results for {asked} requests")]
     Backend { asked: usize, got: usize },
 }
@@ -54,6 +56,7 @@ impl Close {
             Self::OutOfBuffers(_) => "out_of_buffers",
             Self::Shutdown => "shutdown",
             Self::Io(_) => "io",
+            Self::Panicked => "panicked",
             Self::Backend { .. } => "backend",
         }
     }

@@ -1,13 +1,47 @@
-//! stub
-use std::sync::Arc;
-/// x
-#[derive(Default)]
-pub struct RespLimits { /// x
-pub max_clients: usize, /// x
-pub idle: std::time::Duration }
-/// x
-pub struct RespMetrics;
-impl RespMetrics { /// x
-pub fn register(_: &prometheus::Registry) -> prometheus::Result<Self> { Ok(Self) } }
-/// x
-pub async fn serve(_: tokio::net::TcpListener, _: crate::Handle, _: RespLimits, _: Arc<RespMetrics>, mut s: tokio::sync::watch::Receiver<bool>) { let _ = s.wait_for(|s| *s).await; }
+//! The front end for clients that speak Redis' protocol, versions 2 and 3.
+//!
+//! # How a request goes
+//!
+//! ```text
+//! socket ─► Gate (where does it end, is it allowed?) ─► redis-protocol ─► table ─► data: arguments become a command or a query
+//!                                                                          │ local, introspect, info: answered here
+//!        ◄── one write ◄── Output (RESP2 or RESP3) ◄── results ◄── Backend ◄─┘ in runs
+//! ```
+//!
+//! A connection takes all complete requests that it has read. Consecutive writes make one run, consecutive reads another, and each run is one call
+//! of the [`Backend`]; the next run waits for it. So a pipeline costs a few rounds of consensus rather than one for each command, answers keep their
+//! order, and a read sees the writes before it on its connection.
+//!
+//! # What it promises
+//!
+//! - Words, errors and results are those of Redis 7.0, for the commands that there are. Keys don't expire, and there is one database.
+//! - Errors of the cluster have a code of their own. `CLUSTERDOWN`: no leader; not carried out. `TRYAGAIN`: too much waits; not carried out. `OOM`: a bound is
+//!   reached; not carried out. `UNCERTAIN`: the command may or may not have been carried out.
+//! - A key or value over its limit is refused with an error, and the connection lives on. What is longer than a whole request may be
+//!   ([`RespLimits::max_request_bytes`]) breaks the protocol: the connection ends at its header, before its bytes are kept.
+//! - What clients can make the server hold is bounded: connections, a request, all large requests together, the answers of a run, open scans.
+//!   Silence, a request that does not end and answers that nobody takes end a connection; [`RespMetrics`] counts the reasons.
+//! - A `SCAN` returns every key that is there from its beginning to its end. Its cursors belong to one node: another one answers `ERR invalid cursor`.
+
+mod backend;
+mod close;
+mod connection;
+mod cursors;
+mod data;
+mod info;
+mod inline;
+mod introspect;
+mod local;
+mod metrics;
+mod reply;
+mod request;
+mod run;
+mod server;
+mod session;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use backend::Backend;
+pub use metrics::RespMetrics;
+pub use server::{RespLimits, serve};

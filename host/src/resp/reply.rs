@@ -1,6 +1,7 @@
 //! Answers as bytes, in either version of the protocol.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use redis_protocol::error::RedisProtocolError;
@@ -10,6 +11,7 @@ use redis_protocol::resp3::encode::complete as encode3;
 use redis_protocol::resp3::types::{BorrowedFrame as Borrowed3, BytesFrame as Frame3, FrameMap, FrameSet, VerbatimStringFormat};
 use serde_bytes::Bytes as Slice;
 
+use super::metrics::RespMetrics;
 use crate::error::RaftError;
 use crate::kv::{Failure, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_VALUE_BYTES, Reply};
 
@@ -41,13 +43,18 @@ pub(super) enum Value {
 pub(super) struct Refusal(pub(super) Cow<'static, str>);
 
 /// Answers on their way to the client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Output {
     pub(super) protocol: Protocol,
     pub(super) buffer: BytesMut,
+    metrics: Arc<RespMetrics>,
 }
 
 impl Output {
+    pub(super) fn new(metrics: Arc<RespMetrics>) -> Self {
+        Self { protocol: Protocol::default(), buffer: BytesMut::new(), metrics }
+    }
+
     /// Adds what a node answered. `keep_cursor` gives the number under which a scan goes on after a key.
     pub(super) fn reply(&mut self, reply: &Reply<'_>, keep_cursor: impl FnOnce(&[u8]) -> u64) {
         match reply {
@@ -83,6 +90,7 @@ impl Output {
             true => refusal.0.replace(char::is_control, " ").into(),
             false => (&*refusal.0).into(),
         };
+        self.metrics.error(one_line.split(' ').next().unwrap_or_default());
         self.shared(&Borrowed2::Error(&one_line));
     }
 

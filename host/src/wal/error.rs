@@ -116,7 +116,7 @@ impl WalError {
 pub(crate) enum Flaw {
     Nothing,
     Header,
-    Journal,
+    Foreign,
     Length { got: u32 },
     Checksum { got: u32, expected: u32 },
     Sequence { got: u64 },
@@ -128,10 +128,10 @@ impl fmt::Display for Flaw {
         match self {
             Self::Nothing => f.write_str("zeros, as at the end of the journal"),
             Self::Header => f.write_str("something else"),
-            Self::Journal => f.write_str("that of another journal"),
+            Self::Foreign => f.write_str("that of another segment or journal"),
             Self::Length { got } => write!(f, "the length {got}, which no record can have here"),
             Self::Checksum { got, expected } => write!(f, "one whose checksum is {got:08x} where its bytes give {expected:08x}"),
-            Self::Sequence { got } => write!(f, "record {got}"),
+            Self::Sequence { got } => write!(f, "record {got} in its place"),
             Self::Body => f.write_str("one whose parts contradict each other"),
         }
     }

@@ -1,15 +1,120 @@
-//! stub
-/// x
-#[derive(Clone, Debug, Default)]
-pub struct WalOptions { /// x
-pub segment_size: u64 }
-/// x
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct WalError;
-/// x
-pub struct WalDiagnostics;
-/// x
-pub struct WalReader;
-/// x
-pub struct WalWriter;
+//! The journal on disk: a write-ahead log of operations, in segments.
+//!
+//! [`WalWriter`] adds to it, [`WalReader`] reads it, [`inspect`] sums it up. `journal` encodes, writes and syncs; `reader` decides what is good, torn
+//! or damaged, and `recovery` puts the end in order before anything is added.
+//!
+//! # Grammar
+//!
+//! A journal is a directory of segments, numbered from 1 without a gap: `0000000000000001.wal`, the number in hexadecimal. A name that ends in
+//! `.wal.tmp` is a segment that is still being prepared. A segment is a header, records, and zeros up to its end. All numbers are little endian.
+//!
+//! ```text
+//! header:  magic "UKEHIWAL" | format u32 = 1 | journal u64 | number u64 | first sequence u64 | crc u32                   40 bytes
+//! record:  length u32 | type u8 | group u64 | sequence u64 | synced u64 | payload | crc u32                       33 and payload
+//! ```
+//!
+//! | field | bytes | meaning |
+//! |---|---|---|
+//! | journal | 8 | drawn at random when the journal begins; the same in each of its segments |
+//! | first sequence | 8 | of the first record in the segment; the header is written with that record, once all earlier ones are durable |
+//! | length | 4 | of the whole record, itself and the checksum included: 33 to 1 GiB. **Zero ends the segment's records**, and so does the end of the file |
+//! | type | 1 | 1 hard state: the payload is the encoded state. 2 append: first index u64, count u32, encoded entries. 3 mark: no payload |
+//! | group | 8 | whose operation it is |
+//! | sequence | 8 | 1 for the first record, and 1 more for each, across segments: a hole shows |
+//! | synced | 8 | the highest sequence known to be durable when this record was written, less than its own |
+//! | crc | 4 | CRC-32 (IEEE) of the journal's number, then **all bytes of the record or header before it, the length included** |
+//!
+//! The journal's number in the checksum makes a record worthless in any other journal, and keeps a client from hiding a record in a value.
+//!
+//! Records written with one call and made durable with one sync are a *group*. A group never spans segments, and the next one is written only after
+//! the one before is durable. So of all groups the last alone can be torn, in any order of its pages. `synced` is what tells its remains from damage.
+//!
+//! # Recovery
+//!
+//! The first record that is missing or bad, number *s*, ends the journal. What that means depends on what stands behind it:
+//!
+//! | row | cause | what is seen | what is done |
+//! |---|---|---|---|
+//! | a | first start | no segment | the first one is prepared with its header, made durable, and only then named |
+//! | b | none: a stop, or a crash between groups | zeros, or the end of the file, behind the last record | records are added there |
+//! | c | crash while a group was written | *s* is bad or zeros, and behind it neither a record that was written when *s* was durable (`synced` ≥ *s*) nor a used segment; intact records of the same group may follow | torn: the rest of the segment is zeroed and synced before anything is added |
+//! | d | crash while the first group of a segment was written | as c, with the header in the place of *s* | as c, from the segment's start |
+//! | e | crash before a prepared segment was used | blank segments at the end | removed |
+//! | f | crash while a segment was prepared | a temporary name | removed |
+//! | g | the process died before the sync of the last group, or of its failure | the last group is intact, and nothing proves that it is on disk | written again and synced before it counts: its pages may be in memory alone, and marked clean |
+//! | h | damage | *s* is bad, and a record with `synced` ≥ *s* follows | refused |
+//! | i | a lost write | *s* is zeros, and a record with `synced` ≥ *s* follows | refused |
+//! | j | damage, a lost write, a file cut short | *s* is missing or bad, and a later segment is in use | refused |
+//! | k | a lost file | a number is missing | refused |
+//! | l | damage | the first segment has no good header | refused |
+//! | m | files of different journals or places in one directory | a whole header with the wrong journal, number or first sequence | refused |
+//! | n | a downgrade | an unknown format, or a whole record of an unknown type | refused |
+//! | o | the disk fails | a read error | refused |
+//!
+//! What is refused is never changed: the error names file, place, what was expected and found, and what to do.
+//!
+//! Damage to the last group, while nothing behind it proves that it was durable, can't be told from a torn write. A journal that is closed in order
+//! ends with a mark, which proves it; so does each group for the one before.
+//!
+//! # Failure
+//!
+//! A failed write or sync is reported once, and ends the writer. Neither is ever tried again: after a failed sync the system may have dropped the
+//! pages, and a second sync succeeds without them. The next start reads what is there (row g).
+
+mod error;
+mod inspect;
+mod journal;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod writer;
+
+pub(crate) mod disk;
+
+#[cfg(test)]
+mod tests;
+
+use amaters_cluster_core::Ticket;
+
+pub use error::{Damage, WalError};
+pub use inspect::{Inspection, SegmentSummary, Verdict, inspect};
+pub use reader::{Located, WalReader};
+pub use record::{Body, Record};
+pub use writer::WalWriter;
+
+/// Is called on the journal's thread: with the last durable ticket, or once, and for the last time, with the failure that has ended it.
+pub type OnDurable = Box<dyn FnMut(Result<Ticket, WalError>) + Send>;
+
+/// How the journal is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalOptions {
+    /// Bytes of a new segment. A record that is larger gets a segment of its own size.
+    ///
+    /// Default: 32 MiB. New segments are filled with zeros, and three nodes that share a disk shall have theirs within about 100 ms.
+    pub segment_size: u64,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self { segment_size: 32 << 20 }
+    }
+}
+
+/// What was found in a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalDiagnostics {
+    /// Segments in use.
+    pub segments: u64,
+    /// Segments prepared ahead.
+    pub blank_segments: u64,
+    /// Valid records.
+    pub records: u64,
+    /// Bytes of valid records.
+    pub bytes: u64,
+    /// Bytes of a torn group behind the last valid record: a start cuts them.
+    pub torn_bytes: u64,
+    /// The sequence number of the last valid record; 0 for none.
+    pub last_sequence: u64,
+}

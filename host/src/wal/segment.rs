@@ -111,5 +111,9 @@ pub(crate) fn prepare(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64, head
         disk.sync_dir(dir)?;
         Ok(file)
     };
-    fill().map_err(WalError::space("prepare", dir, &path, bytes))
+    fill().map_err(|error| {
+        // Half a segment is of no use, and what is left of the disk may be needed. The next start removes it otherwise.
+        let _ = disk.remove(&temporary);
+        WalError::space("prepare", dir, &path, bytes)(error)
+    })
 }

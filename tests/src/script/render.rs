@@ -25,6 +25,7 @@ pub(super) fn message(message: &Message) -> String {
             }
         },
         Message::HeartbeatRequest(m) => format!("Heartbeat term={term} commit={}{}", m.commit_index, round(m.round)),
+        Message::CommitNotice(m) => format!("CommitNotice term={term} commit={}", m.commit_index),
         Message::HeartbeatResponse(m) => format!("HeartbeatResponse term={term}{}", round(m.round)),
         Message::ForwardRequest(m) => {
             let commands: Vec<_> =

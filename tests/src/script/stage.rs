@@ -1,42 +1,27 @@
-//! The cluster of a script: each node with a clock, a disk and a state machine of its own, and the messages between them in one pool. Nothing
-//! happens by itself.
+//! A cluster that tells what happens on it, and checks that it may.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
-use amaters_cluster_core::{
-    Committed, Config, Effect, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Rejected, Term, Ticket, Token, wire,
-};
+use amaters_cluster_core::{Committed, Input, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Rejected, Term, Ticket, Token};
 
 use super::render;
+use crate::cluster::{Cluster, Delivery, Event};
+use crate::disk::Disk;
 
-/// A node on the stage.
-pub(super) struct Actor {
-    /// None while it is down.
-    pub(super) node: Option<Node>,
-    /// While true, nothing more becomes durable.
-    pub(super) disk_stalled: bool,
-    config: Config,
-    now: Instant,
-    under_way: Vec<(Ticket, Vec<Operation>)>,
-    journal: Vec<Operation>,
-    map: BTreeMap<String, String>,
-    /// What its clients wait for: commands and keys as they were given.
-    requests: BTreeMap<Token, String>,
-    last_token: Token,
-}
+type Result<T> = std::result::Result<T, String>;
 
-/// All nodes, and what is between them.
-#[derive(Default)]
+/// A cluster, and what is told of it.
 pub(super) struct Stage {
-    pub(super) actors: BTreeMap<NodeId, Actor>,
-    /// Messages under way, in the order in which they were sent.
-    pub(super) pool: Vec<Envelope>,
-    /// Links that lose everything: from and to.
-    pub(super) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(super) cluster: Cluster,
+    /// Links that lose everything, from the moment of sending: from and to.
+    cut: BTreeSet<(NodeId, NodeId)>,
     /// Whether lines are written about messages.
     pub(super) shows_messages: bool,
+    /// What clients wait for: commands and keys as they were given.
+    requests: BTreeMap<Token, String>,
     lines: Vec<String>,
     leaders: BTreeMap<Term, NodeId>,
     applied: BTreeMap<LogIndex, (Term, Vec<u8>)>,
@@ -46,26 +31,16 @@ pub(super) struct Stage {
 type Appearance = (NodeState, Term, NodeId, LogIndex);
 
 impl Stage {
-    /// Puts up nodes with these settings.
-    pub(super) fn new(configs: impl IntoIterator<Item = Config>) -> Self {
-        let mut stage = Self { shows_messages: true, ..Self::default() };
-        for config in configs {
-            let id = config.id;
-            let actor = Actor {
-                node: None,
-                disk_stalled: false,
-                config,
-                now: Instant(1_000_000_000),
-                under_way: Vec::new(),
-                journal: Vec::new(),
-                map: BTreeMap::new(),
-                requests: BTreeMap::new(),
-                last_token: Token::NONE,
-            };
-            stage.actors.insert(id, actor);
-            stage.start(id).expect("the configuration is valid, and the journal is empty");
+    pub(super) fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            cut: BTreeSet::new(),
+            shows_messages: true,
+            requests: BTreeMap::new(),
+            lines: Vec::new(),
+            leaders: BTreeMap::new(),
+            applied: BTreeMap::new(),
         }
-        stage
     }
 
     /// What has happened since the last call.
@@ -77,203 +52,226 @@ impl Stage {
         self.lines.push(line);
     }
 
-    pub(super) fn actor(&mut self, id: NodeId) -> Result<&mut Actor, String> {
-        self.actors.get_mut(&id).ok_or_else(|| format!("there is no node {id}"))
-    }
-
-    /// Gives a node that is down another past.
-    pub(super) fn replace_journal(&mut self, id: NodeId, journal: Vec<Operation>) -> Result<(), String> {
-        self.actor(id)?.journal = journal;
-        Ok(())
+    /// A node that exists, up or down.
+    pub(super) fn known(&self, id: NodeId) -> Result<NodeId> {
+        if self.cluster.ids().contains(&id) { Ok(id) } else { Err(format!("there is no node {id}")) }
     }
 
     /// The node, which must be up.
-    pub(super) fn node(&mut self, id: NodeId) -> Result<&mut Node, String> {
-        self.actor(id)?.node.as_mut().ok_or_else(|| format!("node {id} is down"))
+    pub(super) fn node(&self, id: NodeId) -> Result<&Node> {
+        self.cluster.node(self.known(id)?).ok_or_else(|| format!("node {id} is down"))
     }
 }
 
-// What can be done to a node.
+// What can be done to nodes, each with all that follows from it on that node.
 impl Stage {
-    /// Starts a node with what its disk has kept.
-    pub(super) fn start(&mut self, id: NodeId) -> Result<(), String> {
-        let actor = self.actor(id)?;
-        let mut node = Node::new(actor.config.clone()).map_err(|error| error.to_string())?;
-        for operation in &actor.journal {
-            node.recover(operation.clone()).map_err(|error| error.to_string())?;
-        }
-        node.start(actor.now);
-        actor.node = Some(node);
-        Ok(())
-    }
-
-    /// Takes a node down: what was not durable is gone, with all that only memory had. Says what the disk lost.
-    pub(super) fn crash(&mut self, id: NodeId) -> Result<Vec<String>, String> {
-        self.node(id)?;
-        let actor = self.actor(id)?;
-        actor.node = None;
-        actor.config.seed += 1000; // a new run draws new numbers
-        actor.map.clear();
-        actor.requests.clear();
-        Ok(actor.under_way.drain(..).map(|(_, operations)| render::operations(&operations)).collect())
-    }
-
     /// Lets time pass on one node's clock.
-    pub(super) fn pass(&mut self, id: NodeId, time: Duration) -> Result<(), String> {
-        let actor = self.actor(id)?;
-        actor.now = actor.now + time;
-        if actor.node.is_some() { self.settle(id) } else { Ok(()) }
+    pub(super) fn pass(&mut self, id: NodeId, time: Duration) -> Result<()> {
+        self.cluster.pass(self.known(id)?, time);
+        if self.node(id).is_ok() { self.settle(id) } else { Ok(()) }
     }
 
-    /// A client's request.
-    pub(super) fn request(&mut self, id: NodeId, what: &str, input: impl FnOnce(Token) -> Input) -> Result<(), String> {
-        let actor = self.actor(id)?;
-        actor.last_token = actor.last_token.next();
-        let token = actor.last_token;
-        actor.requests.insert(token, what.to_owned());
-        self.input(id, input(token))
-    }
-
-    /// All that the disk was given so far is durable.
-    pub(super) fn complete_disk(&mut self, id: NodeId) -> Result<(), String> {
-        let actor = self.actor(id)?;
-        let Some((ticket, _)) = actor.under_way.last() else { return Ok(()) };
-        let ticket = *ticket;
-        actor.journal.extend(actor.under_way.drain(..).flat_map(|(_, operations)| operations));
-        self.input(id, Input::Persisted { ticket })
-    }
-
-    /// Hands a message over, unless its link is cut or its receiver is down: then says why not.
-    pub(super) fn deliver(&mut self, envelope: &Envelope) -> Result<Option<&'static str>, String> {
-        let (from, to) = (envelope.from, envelope.to);
-        if self.cut.contains(&(from, to)) {
-            return Ok(Some("cut off"));
-        }
-        if self.actor(to)?.node.is_none() {
-            return Ok(Some("down"));
-        }
-        let input = Input::Receive { sender: from, envelope: wire::encode_envelope(envelope) };
-        self.input(to, input).map(|()| None)
-    }
-
-    /// An input, and all that follows from it on this node.
-    pub(super) fn input(&mut self, id: NodeId, input: Input) -> Result<(), String> {
+    pub(super) fn input(&mut self, id: NodeId, input: Input) -> Result<()> {
         let before = self.appearance(id)?;
-        let actor = self.actor(id)?;
-        let now = actor.now;
-        self.node(id)?.step(now, input, &mut Vec::new());
+        self.cluster.input(id, input);
         self.say_changes(id, before)?;
         self.settle(id)
     }
 
-    /// Ticks until nothing more follows. A disk that isn't stalled is done at once.
-    fn settle(&mut self, id: NodeId) -> Result<(), String> {
-        loop {
-            let before = self.appearance(id)?;
-            let mut effects = Vec::new();
-            let now = self.actor(id)?.now;
-            self.node(id)?.step(now, Input::Tick, &mut effects);
-            self.say_changes(id, before)?;
-            if effects.is_empty() {
-                return Ok(());
+    pub(super) fn propose(&mut self, id: NodeId, command: String) -> Result<()> {
+        self.node(id)?;
+        let token = self.cluster.propose(id, command.clone());
+        self.requests.insert(token, command);
+        self.settle(id)
+    }
+
+    pub(super) fn read(&mut self, id: NodeId, key: &str) -> Result<()> {
+        self.node(id)?;
+        let token = self.cluster.read(id);
+        self.requests.insert(token, key.to_owned());
+        self.settle(id)
+    }
+
+    /// Hands over a message, or the first one like it: says why not, if it is lost.
+    pub(super) fn deliver(&mut self, envelope: &Rc<Envelope>) -> Result<Option<&'static str>> {
+        let (from, to) = (envelope.from, envelope.to);
+        let before = self.appearance(to).ok();
+        match (self.cluster.deliver(self.position(envelope)?), before) {
+            (Delivery::Taken(_), Some(before)) => {
+                self.say_changes(to, before)?;
+                self.settle(to).map(|()| None)
             }
-            self.carry_out(id, effects)?;
-            let actor = self.actor(id)?;
-            if let Some((ticket, _)) = actor.under_way.last().filter(|_| !actor.disk_stalled) {
-                let persisted = Input::Persisted { ticket: *ticket };
-                actor.journal.extend(actor.under_way.drain(..).flat_map(|(_, operations)| operations));
-                self.node(id)?.step(now, persisted, &mut Vec::new());
-            }
+            _ => Ok(Some(if self.cut.contains(&(from, to)) { "cut off" } else { "down" })),
         }
     }
-}
 
-// What a node does.
-impl Stage {
-    fn carry_out(&mut self, id: NodeId, effects: Vec<Effect>) -> Result<(), String> {
-        let mut sent = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Persist { ticket, operations } => {
-                    let actor = self.actor(id)?;
-                    let waits = if actor.disk_stalled { " (waits for its disk)" } else { "" };
-                    let line = format!("{id} writes {}{waits}", render::operations(&operations));
-                    actor.under_way.push((ticket, operations));
-                    self.say(line);
-                }
-                Effect::Send { envelope, .. } => sent.push(wire::decode_envelope(&envelope).map_err(|error| error.to_string())?),
-                Effect::Apply { commands } => self.apply(id, commands)?,
-                Effect::ServeReads { tokens } => self.serve(id, &tokens)?,
-                Effect::Reject { requests } => self.give_up(id, &requests)?,
-                Effect::Log { level: LogLevel::Debug | LogLevel::Info, .. } => {}
-                Effect::Log { message, .. } => self.say(format!("{id} warns: {message}")),
-            }
-        }
-        self.send(sent);
+    /// Takes a message out of the pool.
+    pub(super) fn lose(&mut self, envelope: &Rc<Envelope>) -> Result<()> {
+        self.cluster.drop_message(self.position(envelope)?);
         Ok(())
     }
 
-    /// Puts messages into the pool; the same one to several nodes makes one line.
-    fn send(&mut self, sent: Vec<Envelope>) {
+    /// Puts a copy of a message behind all others.
+    pub(super) fn duplicate(&mut self, envelope: &Rc<Envelope>) -> Result<()> {
+        self.cluster.duplicate(self.position(envelope)?);
+        Ok(())
+    }
+
+    /// Messages under way, the oldest first.
+    pub(super) fn pool(&self) -> Vec<Rc<Envelope>> {
+        self.cluster.pool().iter().map(|message| Rc::clone(&message.envelope)).collect()
+    }
+
+    fn position(&self, envelope: &Rc<Envelope>) -> Result<usize> {
+        self.pool().iter().position(|other| Rc::ptr_eq(other, envelope)).ok_or_else(|| "the message is not under way".to_owned())
+    }
+
+    pub(super) fn complete_disk(&mut self, id: NodeId) -> Result<()> {
+        let before = self.appearance(id)?;
+        self.cluster.complete_all(id);
+        self.say_changes(id, before)?;
+        self.settle(id)
+    }
+
+    /// Takes a node down, and says what its disk never had.
+    pub(super) fn crash(&mut self, id: NodeId) -> Result<Vec<String>> {
+        self.node(id)?;
+        let lost = self.cluster.member(id).disk.under_way().map(|(_, operations)| render::operations(operations)).collect();
+        self.cluster.crash(id, 0);
+        Ok(lost)
+    }
+
+    /// Gives a node another past, and starts it from that.
+    pub(super) fn replace_journal(&mut self, id: NodeId, journal: Vec<Operation>) -> Result<()> {
+        self.crash(id)?;
+        let disk = &mut self.cluster.member_mut(id).disk;
+        *disk = Disk::default();
+        disk.submit(Ticket(1), journal);
+        disk.complete(Ticket(1));
+        self.cluster.restart(id);
+        Ok(())
+    }
+
+    pub(super) fn cut(&mut self, from: NodeId, to: NodeId) -> Result<()> {
+        let link = (self.known(from)?, self.known(to)?);
+        self.cut.insert(link);
+        self.cluster.cut(from, to);
+        Ok(())
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+        self.cluster.heal();
+    }
+
+    /// Ticks until nothing more follows; twice, as what is decided late in one tick leaves with the next. A disk that isn't stalled is
+    /// done at once.
+    fn settle(&mut self, id: NodeId) -> Result<()> {
+        let mut quiet = 0;
+        while quiet < 2 {
+            let before = self.appearance(id)?;
+            self.cluster.tick(id);
+            self.say_changes(id, before)?;
+            let events = self.cluster.take_events();
+            quiet = if events.is_empty() { quiet + 1 } else { 0 };
+            self.tell(events)?;
+            if !self.cluster.member(id).disk_stalled {
+                self.cluster.complete_all(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+// What is told.
+impl Stage {
+    fn tell(&mut self, events: Vec<Event>) -> Result<()> {
+        let mut sent = Vec::new();
+        for event in events {
+            match event {
+                Event::Sent(envelope) => sent.push(envelope),
+                Event::Submitted(id, _, operations) => {
+                    let waits = if self.cluster.member(id).disk_stalled { " (waits for its disk)" } else { "" };
+                    self.say(format!("{id} writes {}{waits}", render::operations(&operations)));
+                }
+                Event::Applied(id, commands) => self.applied(id, commands)?,
+                Event::Served(id, tokens) => self.served(id, &tokens)?,
+                Event::Rejected(id, requests) => self.rejected(id, &requests)?,
+                Event::Noted(_, LogLevel::Debug | LogLevel::Info, _) => {}
+                Event::Noted(id, _, message) => self.say(format!("{id} warns: {message}")),
+            }
+        }
+        self.sent(sent)
+    }
+
+    /// The same message to several nodes makes one line. What is cut off is lost at once.
+    fn sent(&mut self, sent: Vec<Rc<Envelope>>) -> Result<()> {
         let mut groups: Vec<(NodeId, String, Vec<String>)> = Vec::new();
-        for envelope in &sent {
-            let lost = if self.cut.contains(&(envelope.from, envelope.to)) { " ✗ cut off" } else { "" };
-            let text = format!("{}{lost}", render::message(&envelope.message));
+        for envelope in sent {
+            let is_cut = self.cut.contains(&(envelope.from, envelope.to));
+            let text = format!("{}{}", render::message(&envelope.message), if is_cut { " ✗ cut off" } else { "" });
             match groups.iter_mut().find(|(_, known, _)| *known == text) {
                 Some((_, _, receivers)) => receivers.push(envelope.to.to_string()),
                 None => groups.push((envelope.from, text, vec![envelope.to.to_string()])),
+            }
+            if is_cut {
+                self.lose(&envelope)?;
             }
         }
         if self.shows_messages {
             self.lines.extend(groups.into_iter().map(|(from, text, receivers)| format!("{from}→{} {text}", receivers.join(","))));
         }
-        self.pool.extend(sent.into_iter().filter(|envelope| !self.cut.contains(&(envelope.from, envelope.to))));
+        Ok(())
     }
 
-    /// Applies commands, and checks that every node applies the same ones (Raft paper, figure 3, State Machine Safety).
-    fn apply(&mut self, id: NodeId, commands: Vec<Committed>) -> Result<(), String> {
+    /// Checks that every node applies the same commands (Raft paper, figure 3, State Machine Safety).
+    fn applied(&mut self, id: NodeId, commands: Vec<Committed>) -> Result<()> {
         for Committed { index, term, token, command } in commands {
             let known = self.applied.entry(index).or_insert_with(|| (term, command.to_vec()));
             if *known != (term, command.to_vec()) {
-                return Err(format!("node {id} applies {index}@{term} {}, but another node {known:?}", render::command(&command)));
+                let (term, other) = known;
+                return Err(format!(
+                    "node {id} applies {} at {index}, another {} of term {term}",
+                    render::command(&command),
+                    render::command(other)
+                ));
             }
-            let text = String::from_utf8_lossy(&command).into_owned();
-            let (key, value) = text.split_once('=').unwrap_or((&text, ""));
-            let actor = self.actor(id)?;
-            actor.map.insert(key.to_owned(), value.to_owned());
-            let client = if token.is_some_and(|token| actor.requests.remove(&token).is_some()) { ", and tells its client" } else { "" };
+            let waited = token.is_some_and(|token| self.requests.remove(&token).is_some());
+            let client = if waited { ", and tells its client" } else { "" };
             self.say(format!("{id} applies {index}@{term} {}{client}", render::command(&command)));
         }
         Ok(())
     }
 
-    fn serve(&mut self, id: NodeId, tokens: &[Token]) -> Result<(), String> {
+    fn served(&mut self, id: NodeId, tokens: &[Token]) -> Result<()> {
         for token in tokens {
-            let actor = self.actor(id)?;
-            let key = actor.requests.remove(token).ok_or_else(|| format!("node {id} serves a read twice"))?;
-            let value = actor.map.get(&key).map_or("nothing".to_owned(), |value| format!("{key}={value}"));
+            let key = self.requests.remove(token).ok_or_else(|| format!("node {id} serves a read twice"))?;
+            let set = |committed: &Committed| {
+                let command = String::from_utf8_lossy(&committed.command).into_owned();
+                command.split_once('=').is_some_and(|(set, _)| set == key).then_some(command)
+            };
+            let value = self.cluster.member(id).machine.iter().rev().find_map(set).unwrap_or_else(|| "nothing".to_owned());
             self.say(format!("{id} serves the read of {key}: {value}"));
         }
         Ok(())
     }
 
-    fn give_up(&mut self, id: NodeId, requests: &[Rejected]) -> Result<(), String> {
+    fn rejected(&mut self, id: NodeId, requests: &[Rejected]) -> Result<()> {
         for Rejected { token, reason, .. } in requests {
-            let what = self.actor(id)?.requests.remove(token).ok_or_else(|| format!("node {id} rejects a request twice"))?;
+            let what = self.requests.remove(token).ok_or_else(|| format!("node {id} rejects a request twice"))?;
             self.say(format!("{id} gives {what} up: {}", render::rejection(*reason)));
         }
         Ok(())
     }
 
-    fn appearance(&mut self, id: NodeId) -> Result<Appearance, String> {
+    fn appearance(&self, id: NodeId) -> Result<Appearance> {
         let node = self.node(id)?;
         Ok((node.state(), node.persistent_state().current_term, node.leader(), node.log().commit_index()))
     }
 
     /// Says what has changed about a node, and checks that a term has one leader (Raft paper, figure 3, Election Safety).
-    fn say_changes(&mut self, id: NodeId, before: Appearance) -> Result<(), String> {
-        let after = self.appearance(id)?;
-        let (state, term, leader, commit) = after;
+    fn say_changes(&mut self, id: NodeId, before: Appearance) -> Result<()> {
+        let (state, term, leader, commit) = self.appearance(id)?;
         if (state, term, leader) != (before.0, before.1, before.2) {
             let line = match (state, before.0) {
                 (NodeState::Leader, _) => format!("{id} leads term {term}"),

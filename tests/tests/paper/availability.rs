@@ -2,11 +2,11 @@
 
 use amaters_cluster_core::{Config, NodeState};
 
-use crate::messages::{append, appended, heartbeat, id, request_vote, vote};
+use crate::messages::{alive, append, appended, heartbeat, id, request_vote, vote};
 use crate::subject::Subject;
 
-/// §5.5: "If a follower or candidate crashes, then future RequestVote and AppendEntries RPCs sent to it will fail. Raft handles these failures by
-/// retrying indefinitely".
+/// §5.5: "If a follower or candidate crashes, then future RequestVote and AppendEntries RPCs sent to it will fail. Raft handles these
+/// failures by retrying indefinitely".
 #[test]
 fn entries_without_an_answer_are_sent_again_and_again() {
     let mut node = Subject::leader(3, &[1]);
@@ -23,6 +23,17 @@ fn entries_without_an_answer_are_sent_again_and_again() {
         }
     }
     assert!((30..=35).contains(&repeats), "one each 150 ms, for 5 s: {repeats}");
+}
+
+/// §5.5: a follower that answers heartbeats can be reached again: what had no answer from it is not kept waiting for longer.
+#[test]
+fn a_follower_that_is_back_gets_its_entries_with_the_next_heartbeat() {
+    let mut node = Subject::leader(3, &[1]);
+    node.receive(3, appended(2, 2));
+    node.wait(49);
+    assert_eq!(node.receive(2, alive(2, 0)).appends_to(2).len(), 0, "the first request may still be answered");
+    node.wait(1);
+    assert_eq!(node.receive(2, alive(2, 0)).appends_to(2).len(), 1);
 }
 
 /// §5.5: "Raft RPCs are idempotent": a follower that gets a request with entries it has "ignores those entries in the new request".

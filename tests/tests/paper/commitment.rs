@@ -1,6 +1,6 @@
 //! §5.3 and §5.4.2: what is committed, and what is applied.
 
-use crate::messages::{append, appended, heartbeat};
+use crate::messages::{append, appended, commit_notice, heartbeat};
 use crate::subject::Subject;
 
 /// §5.3: "A log entry is committed once the leader that created the entry has replicated it on a majority of the servers".
@@ -28,7 +28,8 @@ fn the_leader_counts_its_own_copy_when_it_is_durable() {
     assert_eq!(node.complete_disk().applied, ["x=1"]);
 }
 
-/// Dissertation, §10.2.1: "The leader may even commit an entry before it has been written to its own disk, if a majority of followers have".
+/// Dissertation, §10.2.1: "The leader may even commit an entry before it has been written to its own disk, if a majority of followers
+/// have".
 #[test]
 fn a_majority_of_followers_commits_without_the_leaders_disk() {
     let mut node = Subject::leader(3, &[]);
@@ -44,7 +45,7 @@ fn a_majority_of_followers_commits_without_the_leaders_disk() {
 fn the_commit_index_goes_to_the_followers() {
     let mut node = Subject::leader(3, &[]);
     let reaction = node.receive(2, appended(1, 1));
-    assert_eq!(reaction.heartbeats_to(2)[0].commit_index.0, 1, "whoever holds the entry hears at once");
+    assert_eq!(reaction.sent, [(2, commit_notice(1, 1))], "whoever holds the entry hears at once");
     assert_eq!(node.propose("x=1").appends_to(2)[0].leader_commit.0, 1);
     let lagging = node.wait(50);
     assert_eq!(lagging.heartbeats_to(3)[0].commit_index.0, 0, "a heartbeat speaks of entries that its receiver is known to hold");
@@ -76,6 +77,8 @@ fn committed_entries_are_applied_once_and_in_order() {
     assert_eq!(node.receive(2, append(1, (4, 1), &[1], 4)).applied, ["2@1", "3@1", "4@1"]);
     assert_eq!(node.receive(2, append(1, (1, 1), &[1], 2)).applied, [""; 0], "a late request takes nothing back");
     assert_eq!(node.receive(2, heartbeat(1, 5)).applied, ["5@1"]);
+    node.receive(2, append(1, (5, 1), &[1], 5));
+    assert_eq!(node.receive(2, commit_notice(1, 6)).applied, ["6@1"]);
 }
 
 /// §5.3, State Machine Safety: an uncommitted entry is applied by nobody.
@@ -96,8 +99,8 @@ fn a_committed_entry_is_never_replaced() {
     assert_eq!((node.log(), reaction.sent), (vec![1, 1], vec![]));
 }
 
-/// §5.4.2: "Raft never commits log entries from previous terms by counting replicas. Only log entries from the leader's current term are committed
-/// by counting replicas".
+/// §5.4.2: "Raft never commits log entries from previous terms by counting replicas. Only log entries from the leader's current term are
+/// committed by counting replicas".
 #[test]
 fn h03_entries_of_earlier_terms_are_not_committed_by_counting() {
     let mut node = Subject::leader(3, &[1, 2, 2]);

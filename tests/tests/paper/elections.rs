@@ -57,7 +57,8 @@ fn a_follower_that_hears_its_leader_waits_on() {
     }
 }
 
-/// §5.2: a candidate "increments its current term", "votes for itself and issues RequestVote RPCs in parallel to each of the other servers".
+/// §5.2: a candidate "increments its current term", "votes for itself and issues RequestVote RPCs in parallel to each of the other
+/// servers".
 #[test]
 fn a_candidate_takes_the_next_term_votes_for_itself_and_asks_all() {
     let mut node = Subject::with_log(5, &[1, 3]);
@@ -132,8 +133,8 @@ fn the_own_vote_counts_when_it_is_durable() {
     assert_eq!(node.state(), NodeState::Leader);
 }
 
-/// §5.2: "Once a candidate wins an election, it becomes leader. It then sends heartbeat messages to all of the other servers to establish its
-/// authority and prevent new elections."
+/// §5.2: "Once a candidate wins an election, it becomes leader. It then sends heartbeat messages to all of the other servers to establish
+/// its authority and prevent new elections."
 #[test]
 fn a_new_leader_tells_all_the_others_at_once() {
     let mut node = Subject::candidate(3, &[1]);
@@ -156,8 +157,8 @@ fn a_leader_sends_heartbeats_at_its_interval() {
     }
 }
 
-/// §5.2: "If the leader's term … is at least as large as the candidate's current term, then the candidate recognizes the leader as legitimate
-/// and returns to follower state."
+/// §5.2: "If the leader's term … is at least as large as the candidate's current term, then the candidate recognizes the leader as
+/// legitimate and returns to follower state."
 #[test]
 fn a_candidate_recognises_the_leader_of_its_term() {
     for message in [append(2, (1, 1), &[2], 0), heartbeat(2, 0)] {
@@ -167,8 +168,8 @@ fn a_candidate_recognises_the_leader_of_its_term() {
     }
 }
 
-/// §5.2: "If the term in the RPC is smaller than the candidate's current term, then the candidate rejects the RPC and continues in candidate
-/// state."
+/// §5.2: "If the term in the RPC is smaller than the candidate's current term, then the candidate rejects the RPC and continues in
+/// candidate state."
 #[test]
 fn a_candidate_refuses_the_leader_of_an_earlier_term() {
     let mut node = Subject::candidate(3, &[1]);

@@ -1,7 +1,7 @@
 //! Messages by hand, with places in the log written as (index, term).
 
 use amaters_cluster_core::message::{
-    AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, HeartbeatRequest, HeartbeatResponse, Message, PreVoteRequest,
+    AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, HeartbeatRequest, HeartbeatResponse, Message, PreVoteRequest,
     PreVoteResponse, RequestVoteRequest, RequestVoteResponse,
 };
 use amaters_cluster_core::{EntryId, EntryKind, LogEntry, LogIndex, NodeId, Origin, Term};
@@ -38,6 +38,10 @@ pub(crate) fn conflict(term: u64, rejected: u64, conflict: Place, first_of_term:
 
 pub(crate) fn heartbeat(term: u64, commit: u64) -> Message {
     Message::HeartbeatRequest(HeartbeatRequest { term: Term(term), commit_index: LogIndex(commit), round: 0 })
+}
+
+pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {
+    Message::CommitNotice(CommitNotice { term: Term(term), commit_index: LogIndex(commit) })
 }
 
 pub(crate) fn alive(term: u64, round: u64) -> Message {

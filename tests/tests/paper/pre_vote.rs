@@ -1,5 +1,5 @@
-//! Dissertation, §9.6: "a candidate only increments its term if it first learns from a majority of the cluster that they would be willing to grant
-//! the candidate their votes".
+//! Dissertation, §9.6: "a candidate only increments its term if it first learns from a majority of the cluster that they would be willing
+//! to grant the candidate their votes".
 
 use amaters_cluster_core::NodeState;
 

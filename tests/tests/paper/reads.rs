@@ -26,8 +26,8 @@ fn h12_a_new_leader_serves_no_read_before_its_no_op_is_committed() {
     assert_eq!(node.receive(2, alive(2, round)).served, [Token(7)]);
 }
 
-/// §8: "a leader must check whether it has been deposed before processing a read-only request", by "exchang\[ing\] heartbeat messages with a majority
-/// of the cluster".
+/// §8: "a leader must check whether it has been deposed before processing a read-only request", by "exchang\[ing\] heartbeat messages
+/// with a majority of the cluster".
 #[test]
 fn a_read_waits_for_a_majority_that_confirms_the_leader() {
     let mut node = open_leader(5);
@@ -47,7 +47,7 @@ fn answers_to_earlier_heartbeats_confirm_no_later_read() {
     node.read(8);
     let reaction = node.receive(2, alive(2, first));
     assert_eq!(reaction.served, [Token(7)], "the second read came after the round began");
-    let second = round_of(&node.wait(0)).expect("it has its own");
+    let second = round_of(&reaction).expect("it has its own");
     assert!(second > first);
     assert_eq!(node.receive(3, alive(2, first)).served, []);
     assert_eq!(node.receive(3, alive(2, second)).served, [Token(8)]);
@@ -63,8 +63,8 @@ fn a_deposed_leader_serves_no_read() {
     assert_eq!(node.receive(3, alive(2, 1)).served, []);
 }
 
-/// §6.4: "To serve a read-only query, the follower would issue a request to the leader that just asked for a current readIndex"; then it waits until
-/// it has applied that much.
+/// §6.4: "To serve a read-only query, the follower would issue a request to the leader that just asked for a current readIndex"; then it
+/// waits until it has applied that much.
 #[test]
 fn a_follower_asks_the_leader_and_serves_what_it_has_applied_up_to_there() {
     let mut node = Subject::with_log(3, &[1, 1]);

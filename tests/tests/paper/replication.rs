@@ -6,7 +6,8 @@ use amaters_cluster_core::{Config, NodeState};
 use crate::messages::{Place, alive, append, appended, conflict, heartbeat, id};
 use crate::subject::Subject;
 
-/// §5.3: the leader "appends the command to its log as a new entry, then issues AppendEntries RPCs in parallel to each of the other servers".
+/// §5.3: the leader "appends the command to its log as a new entry, then issues AppendEntries RPCs in parallel to each of the other
+/// servers".
 #[test]
 fn a_leader_sends_a_new_entry_to_all_at_once() {
     let mut node = leader_whose_peers_are_level(5);
@@ -28,8 +29,8 @@ fn a_leader_never_overwrites_its_own_log() {
     assert_eq!(reaction.sent, [], "a second leader of one term is not answered");
 }
 
-/// §5.3: "If the follower does not find an entry in its log with the same index and term, then it refuses the new entries." It says what it has
-/// there instead (§5.3, end).
+/// §5.3: "If the follower does not find an entry in its log with the same index and term, then it refuses the new entries." It says what
+/// it has there instead (§5.3, end).
 #[test]
 fn the_consistency_check() {
     let cases: [(&[u64], Place, Message); 7] = [
@@ -68,8 +69,8 @@ fn the_logs_of_figure_7_become_the_leaders() {
     }
 }
 
-/// Figure 2, AppendEntries, rule 3: "If an existing entry conflicts with a new one …, delete the existing entry and all that follow it". Rule 4:
-/// "Append any new entries not already in the log".
+/// Figure 2, AppendEntries, rule 3: "If an existing entry conflicts with a new one …, delete the existing entry and all that follow it".
+/// Rule 4: "Append any new entries not already in the log".
 #[test]
 fn a_conflict_replaces_the_tail_from_there_on() {
     let cases: [(Place, &[u64], &[u64]); 4] = [
@@ -125,8 +126,8 @@ fn a_new_leader_first_tries_the_end_of_its_log() {
     assert_eq!(reaction.appends_to(2)[0].prev_log, id((3, 3)));
 }
 
-/// §5.3, end: "the leader can decrement nextIndex to bypass all of the conflicting entries in that term; one AppendEntries RPC will be required for
-/// each term with conflicting entries". Figure 7's followers (a, b, e, f) against its leader.
+/// §5.3, end: "the leader can decrement nextIndex to bypass all of the conflicting entries in that term; one AppendEntries RPC will be
+/// required for each term with conflicting entries". Figure 7's followers (a, b, e, f) against its leader.
 #[test]
 fn one_request_a_conflicting_term_finds_where_the_logs_agree() {
     let leader_log = [1, 1, 1, 4, 4, 5, 5, 6, 6, 6];

@@ -3,7 +3,7 @@
 use amaters_cluster_core::message::Message;
 use amaters_cluster_core::{NodeId, NodeState};
 
-use crate::messages::{alive, append, appended, heartbeat, pre_vote, request_pre_vote, request_vote, vote};
+use crate::messages::{alive, append, appended, commit_notice, heartbeat, pre_vote, request_pre_vote, request_vote, vote};
 use crate::subject::Subject;
 
 /// §5.1: "If a server receives a request with a stale term number, it rejects the request."
@@ -47,10 +47,11 @@ fn a_higher_term_makes_a_follower_of_every_role() {
         || Subject::candidate(3, &[1]),
         || Subject::leader(3, &[1]),
     ];
-    let messages: [fn(u64) -> Message; 7] = [
+    let messages: [fn(u64) -> Message; 8] = [
         |term| append(term, (1, 1), &[], 0),
         |term| appended(term, 1),
         |term| heartbeat(term, 0),
+        |term| commit_notice(term, 0),
         |term| alive(term, 0),
         |term| request_vote(term, (1, 1)),
         |term| vote(term, false),

@@ -43,7 +43,7 @@ fn one_node_alone_needs_a_directory_and_nothing_else() {
     assert_eq!(options.peers, BTreeMap::from([(NodeId(1), "127.0.0.1:7101".to_owned())]));
     assert_eq!(options.core, Config::new(1, vec![1]));
     assert_eq!((options.engine, options.log_format, options.log_filter.as_str()), (EngineChoice::Wasm, LogFormat::Human, "info"));
-    assert_eq!((options.memory_limit, options.segment_size), (2 << 30, 64 << 20));
+    assert_eq!((options.memory_limit, options.segment_size), (2 << 30, 32 << 20));
     assert_eq!((options.max_clients, options.client_idle_timeout), (10_000, Duration::from_secs(1800)));
     assert!(!options.insecure);
 }
@@ -227,7 +227,7 @@ fn wrong_values_are_refused() {
         (&format!("{d} --memory-limit lots"), format!("memory-limit is \"lots\" (--memory-limit): {size}")),
         (
             &format!("{d} --segment-size 1"),
-            "segment-size is \"1\" (--segment-size): expected a size of 4MiB to 1GiB, such as 64MiB".to_owned(),
+            "segment-size is \"1\" (--segment-size): expected a size of 4MiB to 1GiB, such as 32MiB".to_owned(),
         ),
         (&format!("{d} --max-clients 0"), "max-clients is \"0\" (--max-clients): expected 1 to 1000000".to_owned()),
         (

@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::process::ExitCode;
 
 use amaters_cluster::cli::bench::BenchReport;
 use anyhow::{Context as _, ensure};
@@ -62,8 +63,17 @@ impl Workload {
     const KEYS: u32 = 100_000;
 }
 
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match compare(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(options: &Options) -> anyhow::Result<()> {
     let ours = System::ukehi("wasm")?;
     let theirs = match options.against {
         Rival::Etcd => System::etcd()?,

@@ -1,6 +1,5 @@
 //! The systems that are compared: how each is started, when it is ready, and how it is loaded.
 
-use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -177,7 +176,7 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn find(program: &str, package: &str) -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())

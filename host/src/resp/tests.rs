@@ -1,0 +1,151 @@
+//! The front end over real sockets, with a map in memory as its node.
+
+mod limits;
+mod protocol;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use amaters_cluster_core::{LogIndex, NodeId, NodeState, Status, Term};
+use bytes::Bytes;
+use prometheus::Registry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Backend, RespLimits, RespMetrics, serve};
+use crate::error::{RaftError, RaftResult};
+use crate::kv::KeyValue;
+use crate::state_machine::StateMachine;
+
+/// How long a test waits for what must come: long enough for any machine, since only a failing test waits it out.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node without consensus.
+#[derive(Clone, Default)]
+struct Fake {
+    map: Arc<Mutex<KeyValue>>,
+    /// The runs that came: their kind and their length.
+    runs: Arc<Mutex<Vec<(char, usize)>>>,
+    /// Makes every request fail.
+    failure: Option<fn() -> RaftError>,
+}
+
+impl Backend for Fake {
+    async fn write(&self, commands: Vec<Bytes>) -> Vec<RaftResult<Bytes>> {
+        self.runs.lock().unwrap().push(('w', commands.len()));
+        let mut map = self.map.lock().unwrap();
+        let outcome = |command: &Bytes| self.failure.map_or_else(|| Ok(map.write(command)), |failure| Err(failure()));
+        commands.iter().map(outcome).collect()
+    }
+
+    async fn read(&self, queries: Vec<Bytes>) -> RaftResult<Vec<Bytes>> {
+        self.runs.lock().unwrap().push(('r', queries.len()));
+        if let Some(failure) = self.failure {
+            return Err(failure());
+        }
+        let map = self.map.lock().unwrap();
+        Ok(queries.iter().map(|query| map.query(query)).collect())
+    }
+
+    async fn status(&self) -> RaftResult<Status> {
+        Ok(Status {
+            id: NodeId(1),
+            state: NodeState::Leader,
+            term: Term(3),
+            leader: NodeId(1),
+            commit_index: LogIndex(7),
+            applied_index: LogIndex(7),
+            last_index: LogIndex(8),
+            durable_index: LogIndex(8),
+            log_bytes: 100,
+            peers: Vec::new(),
+            counters: Default::default(),
+        })
+    }
+}
+
+struct Server {
+    address: std::net::SocketAddr,
+    registry: Registry,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(backend: impl Backend, limits: RespLimits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let registry = Registry::new();
+        let metrics = Arc::new(RespMetrics::register(&registry).unwrap());
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(serve(listener, backend, limits, metrics, stopped));
+        Self { address, registry, stop, task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The value of a counter.
+    fn count(&self, name: &str, label: Option<&str>) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == format!("amaters_cluster_client_{name}"));
+        let metrics = family.map_or(&[][..], |family| family.get_metric());
+        let metric = metrics.iter().find(|metric| label.is_none_or(|label| metric.get_label().iter().any(|pair| pair.value() == label)));
+        metric.map_or(0.0, |metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+    }
+
+    /// Waits until a connection has been counted as ended for this reason.
+    #[track_caller]
+    async fn expect_close(&self, reason: &str) {
+        let counted = timeout(PATIENCE, async {
+            while self.count("closes_total", Some(reason)) < 1.0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(counted.await.is_ok(), "no connection ended for {reason}");
+    }
+}
+
+/// Reads as many bytes as are expected, and compares.
+#[track_caller]
+async fn expect(stream: &mut TcpStream, expected: &[u8]) {
+    let mut came = vec![0; expected.len()];
+    let mut length = 0;
+    let _ = timeout(PATIENCE, async {
+        while length < came.len() {
+            match stream.read(&mut came[length..]).await {
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => length += bytes,
+            }
+        }
+    })
+    .await;
+    came.truncate(length);
+    assert_eq!(came.escape_ascii().to_string(), expected.escape_ascii().to_string());
+}
+
+/// Reads until the server ends the connection.
+async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut came = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut came)).await.expect("the server should have ended the connection").unwrap();
+    came
+}
+
+async fn send(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).await.unwrap();
+}
+
+/// A request as clients send it.
+fn request(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}

@@ -1,0 +1,142 @@
+//! The journal's end, to which groups of records are added: encode, write once, sync once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use amaters_cluster_core::GroupId;
+
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::record::{self, Body, Record};
+use super::recovery::Position;
+use super::segment::{self, HEADER_BYTES, Header};
+
+/// How much memory the buffer keeps between groups.
+const KEPT_BYTES: usize = 8 << 20;
+
+/// The journal, open for records. After an error it must not be used again: nothing says what of the group is on disk.
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_size: u64,
+    end: Position,
+    /// All records up to this one are durable.
+    synced: u64,
+    /// Whether a record on disk says so.
+    marked: bool,
+    buffer: Vec<u8>,
+    next: Option<JoinHandle<Result<Box<dyn DiskFile>, WalError>>>,
+}
+
+impl Journal {
+    /// Goes on where recovery has ended.
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segment_size: u64, end: Position) -> Self {
+        let synced = end.next_sequence - 1;
+        Self { disk, dir, segment_size, end, synced, marked: synced == 0, buffer: Vec::new(), next: None }
+    }
+
+    /// Adds a record to the group. It is written and durable after [`Journal::flush`].
+    ///
+    /// # Errors
+    /// It is too large; or a full segment was finished first, and that failed.
+    pub(crate) fn push(&mut self, group: GroupId, body: Body<'_>) -> Result<(), WalError> {
+        let bytes = u64::from(body.record_bytes()?);
+        let at = self.end.offset + self.buffer.len() as u64;
+        // A record that fits no segment gets one of its own, which grows.
+        if at + bytes > self.end.capacity && at > HEADER_BYTES as u64 {
+            self.flush()?;
+            self.roll()?;
+        }
+        self.encode(group, body)
+    }
+
+    /// Makes all that was pushed durable: one write, one sync. Neither is ever tried again.
+    ///
+    /// # Errors
+    /// The disk is full, or the system failed.
+    pub(crate) fn flush(&mut self) -> Result<(), WalError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.buffer.len() as u64;
+        let path = || segment::path(&self.dir, self.end.number);
+        self.end.file.write_at(&self.buffer, self.end.offset).map_err(|error| WalError::space("write", &self.dir, &path(), bytes)(error))?;
+        self.end.file.sync().map_err(|error| WalError::space("sync", &self.dir, &path(), bytes)(error))?;
+        self.end.offset += bytes;
+        self.synced = self.end.next_sequence - 1;
+        self.marked = false;
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BYTES);
+        // Early enough to be ready when it is needed, and not before a node that idles needs it.
+        if self.next.is_none() && self.end.offset > self.end.capacity / 4 {
+            self.next = self.prepare_next();
+        }
+        Ok(())
+    }
+
+    /// Leaves a mark that proves the last group, so that damage to it is told from a torn write.
+    ///
+    /// # Errors
+    /// As [`Journal::flush`]. Nothing is lost but the proof.
+    pub(crate) fn close(&mut self) -> Result<(), WalError> {
+        if !self.marked {
+            self.encode(GroupId(0), Body::Mark)?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, group: GroupId, body: Body<'_>) -> Result<(), WalError> {
+        let sequence = self.end.next_sequence;
+        if self.end.offset == 0 && self.buffer.is_empty() {
+            let header = Header { journal: self.end.journal, number: self.end.number, first_sequence: sequence };
+            self.buffer.extend_from_slice(&header.encode());
+        }
+        record::encode(self.end.journal, &Record { group, sequence, synced: self.synced, body }, &mut self.buffer)?;
+        self.end.next_sequence += 1;
+        Ok(())
+    }
+
+    /// Goes on in the next segment. Its header is written with its first group.
+    fn roll(&mut self) -> Result<(), WalError> {
+        let prepared = match self.next.take().map(JoinHandle::join) {
+            Some(Ok(Err(WalError::DiskFull { .. }))) | None => self.prepare_now(),
+            Some(Ok(prepared)) => prepared,
+            Some(Err(_)) => Err(WalError::io("prepare", &segment::path(&self.dir, self.end.number + 1))(std::io::Error::other(
+                "the thread that prepares segments panicked",
+            ))),
+        };
+        self.end.file = prepared?;
+        self.end.number += 1;
+        self.end.offset = 0;
+        self.end.capacity = self.segment_size;
+        Ok(())
+    }
+
+    /// Prepares in the foreground: where the thread could not be started, or found no space, of which there may be some by now. That is no second
+    /// try of a failed write: the file begins anew, and holds nothing yet.
+    fn prepare_now(&self) -> Result<Box<dyn DiskFile>, WalError> {
+        segment::prepare(self.disk.as_ref(), &self.dir, self.end.number + 1, self.segment_size, None)
+    }
+
+    fn prepare_next(&self) -> Option<JoinHandle<Result<Box<dyn DiskFile>, WalError>>> {
+        let (disk, dir, number, size) = (Arc::clone(&self.disk), self.dir.clone(), self.end.number + 1, self.segment_size);
+        let prepare = move || {
+            segment::prepare(disk.as_ref(), &dir, number, size, None).inspect_err(|error| {
+                tracing::warn!("the next segment of the journal can't be prepared, and is needed soon: {error}");
+            })
+        };
+        // Without a thread it is prepared when it is needed.
+        thread::Builder::new().name("wal-prepare".to_owned()).spawn(prepare).ok()
+    }
+}
+
+impl Drop for Journal {
+    /// Whoever opens the journal next must find no thread at work in it.
+    fn drop(&mut self) {
+        if let Some(preparing) = self.next.take() {
+            let _ = preparing.join(); // a segment that nobody needs any more
+        }
+    }
+}

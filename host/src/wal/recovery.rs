@@ -1,0 +1,84 @@
+//! What a start does to a journal before it is written to.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::reader::{End, Located, WalReader};
+use super::segment::{self, HEADER_BYTES, Header};
+use super::{WalDiagnostics, scan};
+
+/// Where the next record goes.
+pub(crate) struct Position {
+    pub(crate) journal: u64,
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) number: u64,
+    pub(crate) offset: u64,
+    pub(crate) capacity: u64,
+    pub(crate) next_sequence: u64,
+}
+
+/// Gives every record, and leaves a journal to which records can be added: what was given is durable, and nothing stands behind it.
+///
+/// # Errors
+/// As [`WalReader::read`]; or the system failed while the end was put in order, in which case another start does that anew.
+pub(crate) fn recover<E: From<WalError>>(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    segment_size: u64,
+    visit: impl FnMut(Located<'_>) -> Result<(), E>,
+) -> Result<(Position, WalDiagnostics), E> {
+    let reader = WalReader::on(Arc::clone(disk), dir);
+    let walk = reader.walk(visit)?;
+    let position = match walk.end {
+        None => begin(disk.as_ref(), dir, segment_size)?,
+        Some(end) => settle(disk.as_ref(), dir, end, &reader.segments()?)?,
+    };
+    Ok((position, walk.diagnostics))
+}
+
+/// The first segment of a new journal.
+fn begin(disk: &dyn Disk, dir: &Path, segment_size: u64) -> Result<Position, WalError> {
+    let random = getrandom::u64().map_err(|error| WalError::io("draw a random number for", dir)(io::Error::other(error)))?;
+    remove_temporary(disk, dir)?;
+    let header = Header { journal: random, number: 1, first_sequence: 1 };
+    let capacity = segment_size.max(HEADER_BYTES as u64);
+    let file = segment::prepare(disk, dir, 1, capacity, Some(&header))?;
+    Ok(Position { journal: header.journal, file, number: 1, offset: HEADER_BYTES as u64, capacity, next_sequence: 1 })
+}
+
+/// Puts the end of the journal in order: the last group is written again, a torn tail is overwritten with zeros, and later segments go.
+///
+/// Why again: the process before this one may have died of a failed sync. Then the group can be read, since the system keeps the pages, but it is
+/// not on disk, and the system takes the pages for clean: syncing them would succeed and do nothing.
+fn settle(disk: &dyn Disk, dir: &Path, end: End, segments: &[u64]) -> Result<Position, WalError> {
+    let End { journal, number, mut image, offset, unproven_from, next_sequence } = end;
+    for later in segments.iter().copied().filter(|segment| *segment > number) {
+        let path = segment::path(dir, later);
+        disk.remove(&path).map_err(WalError::io("remove", &path))?;
+    }
+    remove_temporary(disk, dir)?;
+    let path = segment::path(dir, number);
+    let torn_end = offset + scan::used(&image[offset..]);
+    image[offset..torn_end].fill(0);
+    let rewrite = || {
+        let mut file = disk.open(&path)?;
+        file.write_at(&image[unproven_from..torn_end], unproven_from as u64)?;
+        file.sync()?;
+        disk.sync_dir(dir)?;
+        Ok(file)
+    };
+    let file = rewrite().map_err(WalError::space("put the end in order of", dir, &path, (torn_end - unproven_from) as u64))?;
+    Ok(Position { journal, file, number, offset: offset as u64, capacity: image.len() as u64, next_sequence })
+}
+
+/// What a crash has left of segments that were being prepared.
+fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    for name in disk.list(dir).map_err(WalError::io("list", dir))?.iter().filter(|name| segment::is_temporary(name)) {
+        let path = dir.join(name);
+        disk.remove(&path).map_err(WalError::io("remove", &path))?;
+    }
+    Ok(())
+}

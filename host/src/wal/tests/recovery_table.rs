@@ -1,0 +1,296 @@
+//! One test for each row of the recovery table.
+
+use std::io::ErrorKind;
+
+use super::faulty::{Call, FaultyDisk};
+use super::support::{SEGMENT, damage, dir, file, open, operation, operations, places, read, write, written};
+use crate::wal::error::WalError;
+use crate::wal::record::{Body, Record, encode};
+use crate::wal::scan;
+use crate::wal::segment::{self, HEADER_BYTES, Header};
+
+/// Appends what a group would have left, with `tear` applied to its bytes, as a write that was never synced.
+fn torn_group(disk: &FaultyDisk, numbers: std::ops::RangeInclusive<u64>, tear: impl FnOnce(&mut Vec<u8>)) {
+    let (segment, _, end) = *places(disk).last().unwrap();
+    let image = disk.get(&file(segment)).unwrap();
+    let header = Header::decode(&file(segment), &image).unwrap().unwrap();
+    let synced = numbers.start() - 1;
+    let mut group = Vec::new();
+    for n in numbers {
+        let operation = operation(n);
+        let record = Record { group: 0.into(), sequence: n, synced, body: Body::of(&operation) };
+        encode(header.journal, &record, &mut group).unwrap();
+    }
+    tear(&mut group);
+    disk.edit(&file(segment), |image| image[end..end + group.len()].copy_from_slice(&group));
+}
+
+/// Recovery gives 1 to `last`, what is written then is there too, and nothing of what was cut comes back.
+fn goes_on_after(disk: &FaultyDisk, last: u64) {
+    let (mut journal, found, _) = open(disk).unwrap();
+    assert_eq!(found, operations(1..=last));
+    write(&mut journal, &[operation(100)]).unwrap();
+    drop(journal);
+    disk.power_up(|| false);
+    let (found, diagnostics) = read(disk).unwrap();
+    assert_eq!(found, operations((1..=last).chain([100])));
+    assert_eq!(diagnostics.torn_bytes, 0);
+}
+
+#[test]
+fn row_a_a_first_start_makes_a_durable_segment() {
+    let disk = FaultyDisk::default();
+    let (_, found, diagnostics) = open(&disk).unwrap();
+    assert!(found.is_empty());
+    assert_eq!(diagnostics.records, 0);
+    let image = disk.durable(&file(1)).expect("the name is durable");
+    assert_eq!(image.len() as u64, SEGMENT);
+    assert!(Header::decode(&file(1), &image).unwrap().is_ok());
+    goes_on_after(&disk, 0);
+}
+
+#[test]
+fn row_b_a_clean_end_is_added_to() {
+    let disk = written(5);
+    let (found, diagnostics) = read(&disk).unwrap();
+    assert_eq!((found, diagnostics.torn_bytes, diagnostics.last_sequence), (operations(1..=5), 0, 5));
+    goes_on_after(&disk, 5);
+    // The end of the file ends a segment as well as zeros do.
+    let disk = written(5);
+    let end = places(&disk)[4].2;
+    disk.edit(&file(1), |image| image.truncate(end));
+    goes_on_after(&disk, 5);
+}
+
+#[test]
+fn row_c_a_torn_group_is_cut_with_the_intact_records_in_it() {
+    let tears: [fn(&mut Vec<u8>); 4] = [
+        |group| group[..20].fill(0),   // the first record's head is missing
+        |group| group[40] ^= 1,        // a byte of its payload differs
+        |group| group[..4].fill(0xff), // its length is nonsense
+        |group| group.truncate(50),    // it stops early
+    ];
+    for tear in tears {
+        let disk = written(5);
+        torn_group(&disk, 6..=8, tear);
+        let (found, diagnostics) = read(&disk).unwrap();
+        assert_eq!(found, operations(1..=5));
+        assert!(diagnostics.torn_bytes > 0);
+        let before = disk.copy();
+        goes_on_after(&disk, 5);
+        assert_ne!(before.get(&file(1)), disk.get(&file(1)), "reading changes nothing, recovery does");
+    }
+}
+
+#[test]
+fn row_d_a_torn_first_group_of_a_segment_is_cut_with_its_header() {
+    let disk = written(15);
+    let (segment, start, _) = *places(&disk).last().unwrap();
+    assert_eq!((segment, start), (2, HEADER_BYTES), "record 15 is the first of segment 2");
+    for torn in [10, 30, HEADER_BYTES - 1] {
+        let disk = disk.copy();
+        disk.edit(&file(2), |image| image[..torn].fill(0));
+        let (found, diagnostics) = read(&disk).unwrap();
+        assert_eq!(found, operations(1..=14));
+        assert!(diagnostics.torn_bytes > 0);
+        goes_on_after(&disk, 14);
+    }
+}
+
+#[test]
+fn row_e_blank_segments_are_removed() {
+    let disk = written(5);
+    disk.delete(&file(2));
+    disk.put(&file(2), vec![0; 1024]);
+    disk.put(&file(3), vec![0; 512]);
+    let (journal, _, diagnostics) = open(&disk).unwrap();
+    assert_eq!(diagnostics.blank_segments, 2);
+    drop(journal);
+    assert_eq!((disk.durable(&file(2)), disk.durable(&file(3))), (None, None));
+    goes_on_after(&disk, 5);
+}
+
+#[test]
+fn row_f_temporary_files_are_removed() {
+    let disk = written(3);
+    let temporary = dir().join("0000000000000002.wal.tmp");
+    let foreign = dir().join("notes.tmp");
+    disk.put(&temporary, vec![1; 100]);
+    disk.put(&foreign, vec![1; 100]);
+    drop(open(&disk).unwrap());
+    assert_eq!(disk.durable(&temporary), None);
+    assert!(disk.durable(&foreign).is_some(), "what is not ours is left alone");
+}
+
+#[test]
+fn row_g_an_unproven_group_is_written_again_before_it_counts() {
+    let disk = written(4);
+    let (mut journal, ..) = open(&disk).unwrap();
+    disk.fail_next(Call::Sync, ErrorKind::Other);
+    assert!(write(&mut journal, &operations(5..=6)).is_err());
+    drop(journal);
+    // The process is started again, and the system shows it pages that are on no disk.
+    let (journal, found, _) = open(&disk).unwrap();
+    assert_eq!(found, operations(1..=6));
+    drop(journal);
+    disk.power_up(|| false);
+    assert_eq!(read(&disk).unwrap().0, operations(1..=6), "what recovery gave is durable");
+}
+
+#[test]
+fn row_h_damage_before_a_later_group_is_refused() {
+    let disk = written(6);
+    let (_, start, end) = places(&disk)[2];
+    for at in start..end {
+        let disk = disk.copy();
+        disk.edit(&file(1), |image| image[at] ^= 0x10);
+        let before = disk.get(&file(1));
+        let found = damage(open(&disk));
+        assert_eq!((found.path, found.offset, found.sequence), (file(1), start as u64, 3));
+        assert_eq!(disk.get(&file(1)), before, "nothing is changed");
+    }
+}
+
+#[test]
+fn row_i_a_lost_write_before_a_later_group_is_refused() {
+    let disk = written(6);
+    let (_, start, end) = places(&disk)[2];
+    disk.edit(&file(1), |image| image[start..end].fill(0));
+    let found = damage(open(&disk));
+    assert_eq!((found.offset, found.sequence, found.got.as_str()), (start as u64, 3, "zeros, as at the end of the journal"));
+}
+
+#[test]
+fn row_j_damage_in_a_segment_that_is_not_the_last_is_refused() {
+    let disk = written(20);
+    let places = places(&disk);
+    let last = places.iter().rposition(|(segment, ..)| *segment == 1).unwrap();
+    let (_, start, end) = places[last];
+    let changes: [Box<dyn FnOnce(&mut Vec<u8>)>; 3] = [
+        Box::new(move |image| image[start + 35] ^= 1),
+        Box::new(move |image| image[start..end].fill(0)),
+        Box::new(move |image| image.truncate(start + 10)),
+    ];
+    for change in changes {
+        let disk = disk.copy();
+        disk.edit(&file(1), change);
+        let found = damage(open(&disk));
+        assert_eq!((found.path, found.offset, found.sequence), (file(1), start as u64, last as u64 + 1));
+        assert!(found.proof.contains("0000000000000002.wal"), "{}", found.proof);
+    }
+    // A used segment behind one that looks prepared.
+    disk.put(&file(2), vec![0; 1024]);
+    let image = disk.get(&file(1)).unwrap();
+    disk.put(&file(3), image);
+    assert_eq!(damage(open(&disk)).path, file(2));
+}
+
+#[test]
+fn row_k_a_missing_segment_is_refused() {
+    let disk = written(40);
+    assert!(disk.get(&file(3)).is_some());
+    for (missing, sequence) in [(1, 1), (2, 15)] {
+        let disk = disk.copy();
+        disk.delete(&file(missing));
+        let found = damage(open(&disk));
+        assert_eq!((found.path, found.sequence), (file(missing), sequence));
+    }
+}
+
+#[test]
+fn row_l_a_journal_without_its_first_header_is_refused() {
+    let disk = written(3);
+    for at in (0..8).chain(12..HEADER_BYTES) {
+        let disk = disk.copy();
+        disk.edit(&file(1), |image| image[at] ^= 1);
+        assert_eq!(damage(open(&disk)).offset, 0);
+    }
+    disk.put(&file(1), Vec::new());
+    assert_eq!(damage(open(&disk)).path, file(1));
+}
+
+#[test]
+fn row_m_a_segment_from_elsewhere_is_refused() {
+    let disk = written(20);
+    let other = written(20);
+    let headers = |disk: &FaultyDisk| Header::decode(&file(2), &disk.get(&file(2)).unwrap()).unwrap().unwrap();
+    let own = headers(&disk);
+    let foreign = [headers(&other), Header { number: 3, ..own }, Header { first_sequence: own.first_sequence - 1, ..own }];
+    for header in foreign {
+        let disk = disk.copy();
+        disk.edit(&file(2), |image| image[..HEADER_BYTES].copy_from_slice(&header.encode()));
+        let found = damage(open(&disk));
+        assert_eq!((found.path, found.offset), (file(2), 0), "{header:?}");
+    }
+}
+
+#[test]
+fn row_n_what_a_newer_version_wrote_is_refused_and_not_cut() {
+    let disk = written(3);
+    disk.edit(&file(1), |image| image[8] = 2);
+    assert!(matches!(open(&disk), Err(WalError::UnsupportedFormat { got: 2, .. })));
+
+    // The last record, of type 9, with a good checksum.
+    let disk = written(3);
+    let (_, start, end) = places(&disk)[2];
+    let journal = Header::decode(&file(1), &disk.get(&file(1)).unwrap()).unwrap().unwrap().journal;
+    disk.edit(&file(1), |image| {
+        image[start + 4] = 9;
+        let sum = crate::wal::record::checksum(journal, &image[start..end - 4]);
+        image[end - 4..end].copy_from_slice(&sum.to_le_bytes());
+    });
+    let before = disk.get(&file(1));
+    assert!(matches!(open(&disk), Err(WalError::UnsupportedRecord { got: 9, .. })));
+    assert_eq!(disk.get(&file(1)), before);
+}
+
+#[test]
+fn row_o_a_read_error_is_no_end() {
+    let disk = written(20);
+    for call in [Call::List, Call::Read] {
+        disk.fail_next(call, ErrorKind::TimedOut);
+        let error = open(&disk).err().expect("the error is passed on");
+        assert!(matches!(&error, WalError::Io { source, .. } if source.kind() == ErrorKind::TimedOut), "{error}");
+    }
+    assert_eq!(read(&disk).unwrap().0, operations(1..=20), "and nothing was changed");
+}
+
+#[test]
+fn a_record_that_fits_no_segment_gets_one_that_grows() {
+    let disk = written(2);
+    let (mut journal, ..) = open(&disk).unwrap();
+    let large = amaters_cluster_core::Operation::HardState(vec![7; 5000]);
+    write(&mut journal, std::slice::from_ref(&large)).unwrap();
+    write(&mut journal, &[operation(4)]).unwrap();
+    drop(journal);
+    disk.power_up(|| false);
+    let all = places(&disk);
+    assert_eq!(all.iter().map(|(segment, ..)| *segment).collect::<Vec<_>>(), [1, 1, 2, 3]);
+    let (found, _) = read(&disk).unwrap();
+    assert_eq!(found, [operation(1), operation(2), large, operation(4)]);
+}
+
+#[test]
+fn a_value_that_holds_a_record_is_not_taken_for_proof() {
+    let disk = written(5);
+    let journal = Header::decode(&file(1), &disk.get(&file(1)).unwrap()).unwrap().unwrap().journal;
+    let forged = |journal| {
+        let mut bytes = Vec::new();
+        encode(journal, &Record { group: 0.into(), sequence: 7, synced: 6, body: Body::Mark }, &mut bytes).unwrap();
+        bytes
+    };
+    // Whoever does not know the journal's number can't make a proof.
+    assert_eq!(scan::proof_of(journal, &forged(journal ^ 1), 6), None);
+    assert_eq!(scan::proof_of(journal, &forged(journal), 6), Some(7));
+}
+
+#[test]
+fn names_are_read_as_they_are_written() {
+    for number in [1, 0xabc, u64::MAX] {
+        let path = segment::path(dir(), number);
+        assert_eq!(segment::number_of(path.file_name().unwrap().to_str().unwrap()), Some(number));
+    }
+    for name in ["1.wal", "000000000000000A.wal", "+00000000000000a.wal", "0000000000000001.wal.tmp", "0000000000000001"] {
+        assert_eq!(segment::number_of(name), None, "{name}");
+    }
+}

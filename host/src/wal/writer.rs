@@ -1,0 +1,173 @@
+//! The thread that writes the journal: whatever has come while one group was being synced becomes the next.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use amaters_cluster_core::{GroupId, Operation, Ticket};
+
+use super::disk::{self, Disk, SystemDisk};
+use super::error::WalError;
+use super::journal::Journal;
+use super::reader::Located;
+use super::record::Body;
+use super::recovery;
+use super::{OnDurable, WalDiagnostics, WalOptions};
+
+/// The most bytes of one group, unless a single submission has more: beyond this a longer write costs more than another sync.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Adds to the journal in a directory. Dropping it waits until all that was submitted is written.
+///
+/// The caller makes sure that nobody else writes there: a node holds the lock of its [`DataDir`](crate::data_dir::DataDir).
+pub struct WalWriter {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WalWriter {
+    /// Gives every record of the journal, oldest first, puts its end in order, and starts the thread. The directory is created if there is none.
+    ///
+    /// `on_durable` is called on that thread: after each group with the ticket of its last submission; or once with the failure that has ended it,
+    /// after which nothing is written and nothing reported any more.
+    ///
+    /// # Errors
+    /// The system fails, the disk is full, the format is unknown, something durable is damaged, or `visit` fails.
+    pub fn open<E: From<WalError>>(
+        dir: &Path,
+        options: &WalOptions,
+        on_durable: OnDurable,
+        visit: impl FnMut(Located<'_>) -> Result<(), E>,
+    ) -> Result<(Self, WalDiagnostics), E> {
+        disk::create_dir(dir).map_err(WalError::io("create", dir))?;
+        Self::open_on(Arc::new(SystemDisk), dir, options, on_durable, visit)
+    }
+
+    pub(crate) fn open_on<E: From<WalError>>(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: &WalOptions,
+        on_durable: OnDurable,
+        visit: impl FnMut(Located<'_>) -> Result<(), E>,
+    ) -> Result<(Self, WalDiagnostics), E> {
+        let (end, diagnostics) = recovery::recover(&disk, dir, options.segment_size, visit)?;
+        let journal = Journal::new(disk, dir.to_owned(), options.segment_size, end);
+        let shared = Arc::new(Shared::default());
+        let writing = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("wal".to_owned()).spawn(move || write_all(&writing, journal, on_durable));
+        let thread = Some(thread.map_err(WalError::io("start a thread for", dir))?);
+        Ok((Self { shared, thread }, diagnostics))
+    }
+
+    /// Queues operations of a group, in this order and after all that came before, and returns at once. A crash may keep the first of them and lose
+    /// the others. Tickets must grow.
+    pub fn submit(&self, group: GroupId, ticket: Ticket, operations: Vec<Operation>) {
+        let mut queue = self.shared.lock();
+        // What comes after a failure is dropped: it was reported, and no ticket will be.
+        if !queue.ended {
+            queue.submissions.push_back(Submission { group, ticket, operations });
+            drop(queue);
+            self.shared.filled.notify_one();
+        }
+    }
+}
+
+impl Drop for WalWriter {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.filled.notify_one();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the journal's thread panicked: its log line says where");
+        }
+    }
+}
+
+impl fmt::Debug for WalWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WalWriter").finish_non_exhaustive()
+    }
+}
+
+/// What both threads see.
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    submissions: VecDeque<Submission>,
+    /// The writer was dropped, or the journal has failed: nothing comes in any more.
+    ended: bool,
+}
+
+struct Submission {
+    group: GroupId,
+    ticket: Ticket,
+    operations: Vec<Operation>,
+}
+
+impl Submission {
+    fn bytes(&self) -> usize {
+        let of = |operation: &Operation| match operation {
+            Operation::HardState(bytes) => bytes.len(),
+            Operation::Append { entries, .. } => entries.len(),
+        };
+        self.operations.iter().map(of).sum()
+    }
+}
+
+impl Shared {
+    /// Waits for submissions, and takes as many as make a group; none once the writer has been dropped and all are taken.
+    fn take_group(&self) -> Vec<Submission> {
+        let queue = self.lock();
+        let waited = self.filled.wait_while(queue, |queue| queue.submissions.is_empty() && !queue.ended);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = 0;
+        let mut group = Vec::new();
+        while bytes < GROUP_BYTES
+            && let Some(submission) = queue.submissions.pop_front()
+        {
+            bytes += submission.bytes();
+            group.push(submission);
+        }
+        group
+    }
+
+    /// No thread panics while it holds the lock; were one to, the queue is still whole.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread's life.
+fn write_all(shared: &Shared, mut journal: Journal, mut on_durable: OnDurable) {
+    loop {
+        let group = shared.take_group();
+        let Some(last) = group.last().map(|submission| submission.ticket) else { break };
+        if let Err(error) = write_group(&mut journal, &group) {
+            let mut queue = shared.lock();
+            queue.ended = true;
+            queue.submissions.clear();
+            drop(queue);
+            on_durable(Err(error));
+            return;
+        }
+        on_durable(Ok(last));
+    }
+    if let Err(error) = journal.close() {
+        tracing::warn!("the journal was not closed with a mark; nothing is lost: {error}");
+    }
+}
+
+fn write_group(journal: &mut Journal, group: &[Submission]) -> Result<(), WalError> {
+    for submission in group {
+        for operation in &submission.operations {
+            journal.push(submission.group, Body::of(operation))?;
+        }
+    }
+    journal.flush()
+}

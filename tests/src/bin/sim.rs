@@ -1,0 +1,63 @@
+//! Runs the simulation: `sim --seeds 1000 --from 0`. Ends with 1 and the failing seed if a property was violated.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use amaters_cluster_core::planted::Bug;
+use amaters_cluster_tests::sim::{Settings, bug_named, replay, search};
+use clap::Parser;
+
+/// Seeded random runs of a cluster, with Raft's safety properties checked after each step.
+#[derive(Parser)]
+struct Options {
+    /// How many runs.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first run's seed; the others follow.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Nodes of the cluster, 1 to 7; without it, 1, 3 or 5 by the seed.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=7))]
+    nodes: Option<u64>,
+    /// Steps of a run, before everything is mended.
+    #[arg(long, default_value_t = 1000)]
+    steps: u32,
+    /// Show all steps of the first run instead of going through many.
+    #[arg(long)]
+    trace: bool,
+    /// Put a bug in, by its row in the list of hazards: h01, h02, h03 or h14.
+    #[arg(long, value_parser = bug_named)]
+    bug: Option<Bug>,
+}
+
+fn main() -> ExitCode {
+    let Options { seeds, from, nodes, steps, trace, bug } = Options::parse();
+    let settings = Settings { seed: from, nodes, steps, bug };
+    if trace {
+        return show(settings);
+    }
+    let start = Instant::now();
+    let findings = search(settings, from..from.saturating_add(seeds), |runs| {
+        if runs % 1000 == 0 {
+            eprintln!("{runs} of {seeds} runs");
+        }
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("{} runs of {steps} steps in {seconds:.1} s\n{}", findings.runs, findings.coverage);
+    let Some(failure) = findings.failure else { return ExitCode::SUCCESS };
+    eprintln!("{failure}");
+    ExitCode::FAILURE
+}
+
+fn show(settings: Settings) -> ExitCode {
+    match replay(settings, usize::MAX) {
+        Ok(report) => {
+            eprintln!("seed {} went well, digest {:016x}\n{}", settings.seed, report.digest, report.coverage);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

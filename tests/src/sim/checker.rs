@@ -1,0 +1,228 @@
+//! Raft's safety properties (Raft paper, figure 3), checked on the node that moved, after each step.
+//!
+//! What is checked costs the same however long the logs are: only what changed since the last step is looked at, and by induction that is enough.
+//! [`Checker::check_whole_logs`] does without the induction, now and then.
+
+use std::collections::BTreeMap;
+
+use amaters_cluster_core::{EntryId, EntryKind, LogEntry, LogIndex, Node, NodeId, NodeState, Term};
+
+use super::Check;
+use super::coverage::{Coverage, Rare};
+use crate::cluster::Cluster;
+
+/// What has been seen of all nodes so far.
+pub(super) struct Checker {
+    quorum: usize,
+    leaders: BTreeMap<Term, NodeId>,
+    /// All entries that ever stood in a log: at each index, by term.
+    written: Vec<BTreeMap<Term, Written>>,
+    committed: Vec<Committed>,
+    views: BTreeMap<NodeId, View>,
+}
+
+/// An entry, and the one before it.
+struct Written {
+    previous: Term,
+    kind: EntryKind,
+}
+
+/// A committed entry.
+pub(super) struct Committed {
+    pub(super) entry: LogEntry,
+    /// The term of the leader that committed it.
+    in_term: Term,
+}
+
+/// A node as it was after its last step.
+#[derive(Default)]
+struct View {
+    terms: Vec<Term>,
+    /// The term that it led.
+    led: Option<Term>,
+    commit_index: LogIndex,
+    /// How many of the committed entries its log holds.
+    held: usize,
+    /// How many of the committed entries its disk holds. Outlives crashes.
+    durable: usize,
+}
+
+impl Checker {
+    pub(super) fn new(cluster: &Cluster) -> Self {
+        let views: BTreeMap<_, _> = cluster.ids().into_iter().map(|id| (id, View::default())).collect();
+        Self { quorum: views.len() / 2 + 1, leaders: BTreeMap::new(), written: Vec::new(), committed: Vec::new(), views }
+    }
+
+    /// All entries known to be committed.
+    pub(super) fn committed(&self) -> &[Committed] {
+        &self.committed
+    }
+
+    /// A node has crashed: it starts again with the log that its disk holds.
+    pub(super) fn crashed(&mut self, id: NodeId) {
+        let view = self.views.entry(id).or_default();
+        *view = View { durable: view.durable, ..View::default() };
+    }
+
+    /// A node has moved.
+    pub(super) fn check(&mut self, cluster: &Cluster, id: NodeId, coverage: &mut Coverage) -> Check {
+        let Some(node) = cluster.node(id) else { return Ok(()) };
+        self.check_log(id, node, cluster.member(id).disk.durable().terms.len(), coverage)?;
+        self.check_leader(id, node, coverage)?;
+        self.check_commit(id, node, coverage)?;
+        self.check_copies(cluster)?;
+        self.check_completeness(id, node)
+    }
+
+    /// Log matching: entries with the same index and term are equal, and so are all before them. A leader only adds to its log.
+    fn check_log(&mut self, id: NodeId, node: &Node, durable: usize, coverage: &mut Coverage) -> Check {
+        let view = self.views.entry(id).or_default();
+        let last = length(node.log().last().index);
+        let mut same = last.min(view.terms.len());
+        while same > 0 && node.log().term_at(index(same)) != Some(view.terms[same - 1]) {
+            same -= 1;
+        }
+        if same < view.terms.len() {
+            coverage.hit(Rare::Truncations);
+            coverage.hit_if(durable < view.terms.len(), Rare::TruncationsUnderWay);
+            if view.led.is_some() && view.led == led(node) {
+                return Err(format!("leader append-only: node {id} leads and removed entry {} of its log", same + 1));
+            }
+        }
+        view.terms.truncate(same);
+        for entry in node.log().iter_from(index(same + 1)) {
+            let previous = view.terms.last().copied().unwrap_or_default();
+            view.terms.push(entry.id.term);
+            check_written(&mut self.written, entry, previous).map_err(|error| format!("{error}, as node {id} has it"))?;
+        }
+        Ok(())
+    }
+
+    /// Election safety: at most one leader in a term.
+    fn check_leader(&mut self, id: NodeId, node: &Node, coverage: &mut Coverage) -> Check {
+        let view = self.views.entry(id).or_default();
+        let (before, now) = (view.led, led(node));
+        view.led = now;
+        if let Some(term) = before.filter(|_| now.is_none()) {
+            coverage.hit(Rare::SteppedDown);
+            coverage.hit_if(term == node.persistent_state().current_term, Rare::LostQuorum);
+        }
+        let Some(term) = now.filter(|_| now != before) else { return Ok(()) };
+        coverage.hit(Rare::Elections);
+        match self.leaders.insert(term, id) {
+            Some(other) if other != id => Err(format!("election safety: nodes {other} and {id} both lead term {term}")),
+            Some(_) => Err(format!("election safety: node {id} leads term {term} a second time")),
+            None => Ok(()),
+        }
+    }
+
+    /// The commit index never falls, and everybody commits the same entries.
+    fn check_commit(&mut self, id: NodeId, node: &Node, coverage: &mut Coverage) -> Check {
+        let commit_index = node.log().commit_index();
+        let view = self.views.entry(id).or_default();
+        if commit_index < view.commit_index {
+            return Err(format!("the commit index of node {id} fell from {} to {commit_index}", view.commit_index));
+        }
+        view.commit_index = commit_index;
+        let in_term = node.persistent_state().current_term;
+        for entry in node.log().iter_from(index(self.committed.len() + 1)).take_while(|entry| entry.id.index <= commit_index) {
+            coverage.hit_if(entry.id.term < in_term, Rare::EarlierTermsCommitted);
+            self.committed.push(Committed { entry: entry.clone(), in_term });
+        }
+        view.held = still_held(&self.committed, view.held, |index| node.log().term_at(index))
+            .map_err(|lost| format!("node {id} held the committed entry {lost}, and has lost it"))?;
+        if length(commit_index) > view.held {
+            let (ours, theirs) = (node.log().term_at(index(view.held + 1)), self.committed[view.held].entry.id);
+            let ours = ours.unwrap_or_default();
+            return Err(format!("state-machine safety: node {id} commits {}@{ours}, but {theirs} is committed", theirs.index));
+        }
+        Ok(())
+    }
+
+    /// A committed entry is durable on a majority, and never leaves a disk again.
+    fn check_copies(&mut self, cluster: &Cluster) -> Check {
+        let mut copies = Vec::with_capacity(self.views.len());
+        for (id, view) in &mut self.views {
+            let image = cluster.member(*id).disk.durable();
+            view.durable = still_held(&self.committed, view.durable, |index| image.term_at(index))
+                .map_err(|lost| format!("the disk of node {id} held the committed entry {lost}, and has lost it"))?;
+            copies.push(view.durable);
+        }
+        copies.sort_unstable();
+        let on_majority = copies[copies.len() - self.quorum];
+        match self.committed.get(on_majority) {
+            Some(Committed { entry, .. }) => Err(format!("entry {} is committed, but not durable on a majority", entry.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Leader completeness: a leader holds all that leaders of earlier terms have committed.
+    fn check_completeness(&self, id: NodeId, node: &Node) -> Check {
+        let Some(term) = led(node) else { return Ok(()) };
+        let due = self.committed.partition_point(|committed| committed.in_term < term);
+        let held = self.views[&id].held;
+        if held >= due {
+            return Ok(());
+        }
+        Err(format!("leader completeness: node {id} leads term {term} without the committed entry {}", self.committed[held].entry.id))
+    }
+
+    /// Log matching and state-machine safety once more, over all entries of all nodes.
+    pub(super) fn check_whole_logs(&mut self, cluster: &Cluster) -> Check {
+        for id in cluster.ids() {
+            let Some(node) = cluster.node(id) else { continue };
+            let mut previous = EntryId::default();
+            for entry in node.log().iter_from(LogIndex(1)) {
+                if entry.id.index != previous.index.next() {
+                    return Err(format!("entry {} follows entry {previous} in the log of node {id}", entry.id));
+                }
+                check_written(&mut self.written, entry, previous.term)?;
+                previous = entry.id;
+            }
+            let committed = self.committed.iter().map(|committed| &committed.entry).take(length(node.log().commit_index()));
+            if !committed.eq(node.log().iter_from(LogIndex(1)).take(length(node.log().commit_index()))) {
+                return Err(format!("state-machine safety: the committed entries of node {id} are not those of the cluster"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_written(written: &mut Vec<BTreeMap<Term, Written>>, entry: &LogEntry, previous: Term) -> Check {
+    let position = length(entry.id.index) - 1;
+    if written.len() <= position {
+        written.resize_with(position + 1, BTreeMap::new);
+    }
+    let known = written[position].entry(entry.id.term).or_insert_with(|| Written { previous, kind: entry.kind.clone() });
+    if known.previous == previous && known.kind == entry.kind {
+        return Ok(());
+    }
+    Err(format!("log matching: there are two entries {}, one after an entry of term {} and one of {previous}", entry.id, known.previous))
+}
+
+/// How many committed entries, from the first on, a log holds that held `held` of them before; or the one that it lost.
+fn still_held(committed: &[Committed], mut held: usize, term_at: impl Fn(LogIndex) -> Option<Term>) -> Result<usize, EntryId> {
+    let holds = |entry: &LogEntry| term_at(entry.id.index) == Some(entry.id.term);
+    if let Some(last) = held.checked_sub(1).map(|last| &committed[last].entry)
+        && !holds(last)
+    {
+        return Err(last.id);
+    }
+    while committed.get(held).is_some_and(|next| holds(&next.entry)) {
+        held += 1;
+    }
+    Ok(held)
+}
+
+/// The term that a node leads.
+fn led(node: &Node) -> Option<Term> {
+    (node.state() == NodeState::Leader).then(|| node.persistent_state().current_term)
+}
+
+fn index(length: usize) -> LogIndex {
+    LogIndex(length as u64)
+}
+
+fn length(index: LogIndex) -> usize {
+    usize::try_from(index.0).expect("a log fits into memory")
+}

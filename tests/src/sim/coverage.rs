@@ -1,0 +1,146 @@
+//! Which rare paths runs have taken: a simulation that never gets there proves nothing about them.
+
+use std::fmt;
+
+/// A path that bugs like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "`Rare::label` says what each is")]
+pub enum Rare {
+    Candidacies,
+    Elections,
+    SteppedDown,
+    LostQuorum,
+    LeaderCrashes,
+    PowerFailures,
+    LostWrites,
+    UnknownWritesKept,
+    TornWrites,
+    OneWayCuts,
+    PreVotesRefused,
+    VotesRefused,
+    Conflicts,
+    Truncations,
+    TruncationsUnderWay,
+    DuplicateAppends,
+    EarlierTermsCommitted,
+    Forwards,
+    ForwardsRepeated,
+    DuplicateForwards,
+    ForwardsToLaterLeader,
+    ReadsServed,
+    ReadsAcrossLeaders,
+    NoLeader,
+    UnknownOutcomes,
+    Overloaded,
+    TooLarge,
+}
+
+impl Rare {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::Candidacies,
+        Self::Elections,
+        Self::SteppedDown,
+        Self::LostQuorum,
+        Self::LeaderCrashes,
+        Self::PowerFailures,
+        Self::LostWrites,
+        Self::UnknownWritesKept,
+        Self::TornWrites,
+        Self::OneWayCuts,
+        Self::PreVotesRefused,
+        Self::VotesRefused,
+        Self::Conflicts,
+        Self::Truncations,
+        Self::TruncationsUnderWay,
+        Self::DuplicateAppends,
+        Self::EarlierTermsCommitted,
+        Self::Forwards,
+        Self::ForwardsRepeated,
+        Self::DuplicateForwards,
+        Self::ForwardsToLaterLeader,
+        Self::ReadsServed,
+        Self::ReadsAcrossLeaders,
+        Self::NoLeader,
+        Self::UnknownOutcomes,
+        Self::Overloaded,
+        Self::TooLarge,
+    ];
+
+    /// What it is, for people.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Candidacies => "elections begun",
+            Self::Elections => "elections won",
+            Self::SteppedDown => "leaders that stepped down",
+            Self::LostQuorum => "of these, without having seen a later term",
+            Self::LeaderCrashes => "leaders that crashed",
+            Self::PowerFailures => "crashes of all nodes at once",
+            Self::LostWrites => "crashes that lost writes",
+            Self::UnknownWritesKept => "crashes that kept writes which the node had not heard of",
+            Self::TornWrites => "crashes that tore a write",
+            Self::OneWayCuts => "links cut in one direction",
+            Self::PreVotesRefused => "pre-votes refused",
+            Self::VotesRefused => "votes refused",
+            Self::Conflicts => "entries refused for a conflict",
+            Self::Truncations => "conflicting tails removed",
+            Self::TruncationsUnderWay => "of these, while the tail was on its way to disk",
+            Self::DuplicateAppends => "entries that came again",
+            Self::EarlierTermsCommitted => "entries committed by a later leader than their own",
+            Self::Forwards => "proposals forwarded",
+            Self::ForwardsRepeated => "forwards sent again to the same leader",
+            Self::DuplicateForwards => "forwards that came again",
+            Self::ForwardsToLaterLeader => "proposals sent on to a later leader",
+            Self::ReadsServed => "reads served",
+            Self::ReadsAcrossLeaders => "of these, under a later leader than when they were asked",
+            Self::NoLeader => "requests refused for want of a leader",
+            Self::UnknownOutcomes => "proposals whose outcome stayed unknown",
+            Self::Overloaded => "proposals refused for overload",
+            Self::TooLarge => "proposals refused as too large",
+        }
+    }
+}
+
+/// How often each was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    counts: [u64; Rare::ALL.len()],
+}
+
+impl Coverage {
+    pub(super) fn hit(&mut self, rare: Rare) {
+        self.counts[rare as usize] += 1;
+    }
+
+    pub(super) fn hit_if(&mut self, holds: bool, rare: Rare) {
+        if holds {
+            self.hit(rare);
+        }
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+
+    /// How often a path was taken.
+    #[must_use]
+    pub fn count(&self, rare: Rare) -> u64 {
+        self.counts[rare as usize]
+    }
+
+    /// The paths that were never taken.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        Rare::ALL.into_iter().filter(|rare| self.count(*rare) == 0).map(Rare::label).collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Rare::ALL.into_iter().try_for_each(|rare| writeln!(f, "{:>10}  {}", self.count(rare), rare.label()))
+    }
+}

@@ -1,0 +1,92 @@
+//! The end of a run: everything is mended, and the cluster must get to work again.
+
+use std::time::Duration;
+
+use amaters_cluster_core::{LogIndex, NodeId};
+
+use super::Check;
+use super::world::World;
+
+/// How long an election may take once everything works: several rounds of split votes.
+const ELECTION: u32 = 3000;
+/// How long a request may take: longer than a node waits for one.
+const ANSWER: u32 = 3000;
+/// How often time passes, in milliseconds.
+const STEP: u32 = 10;
+
+impl World<'_> {
+    /// Mends everything, and demands progress.
+    pub(super) fn finish(&mut self) -> Check {
+        self.cluster.heal();
+        for id in self.ids.clone() {
+            self.restart(id)?;
+        }
+        self.wait_for("all nodes to follow one leader", ELECTION, |world| world.has_one_leader())?;
+        self.wait_for("an end of all requests", ANSWER, |world| world.ledger.check_all_answered().is_ok())?;
+        let first = self.cluster.upcoming_token();
+        for id in self.ids.clone() {
+            self.propose_at(id, 8, 0.0)?;
+            self.read_at(id, 0.0)?;
+        }
+        let last = self.cluster.upcoming_token();
+        let all_done = |world: &mut Self| (first.0..last.0).all(|token| world.ledger.is_answered(token.into()));
+        self.wait_for("an answer at each node", ANSWER, all_done)?;
+        self.wait_for("all nodes to apply the same", ELECTION, |world| world.is_even())?;
+        self.checker.check_whole_logs(&self.cluster)
+    }
+
+    fn wait_for(&mut self, what: &str, longest: u32, holds: impl Fn(&mut Self) -> bool) -> Check {
+        let mut waited = 0;
+        while !holds(self) {
+            if waited >= longest {
+                return Err(format!("liveness: waited {longest} ms for {what}, with all nodes up and nothing lost"));
+            }
+            waited += STEP;
+            self.trace_step(|| format!("  mended  {waited} ms for {what}"));
+            self.pass_step()?;
+        }
+        Ok(())
+    }
+
+    /// Time passes, and everything arrives and is durable at once.
+    fn pass_step(&mut self) -> Check {
+        self.cluster.advance(Duration::from_millis(STEP.into()));
+        for id in self.ids.clone() {
+            self.tick(id)?;
+        }
+        loop {
+            let mut moved = false;
+            for id in self.ids.clone() {
+                let last = self.cluster.member(id).disk.under_way().last().map(|(ticket, _)| ticket);
+                if let Some(ticket) = last {
+                    moved = true;
+                    self.complete_up_to(id, ticket, 0.0)?;
+                }
+            }
+            for _ in 0..self.cluster.pool().len() {
+                moved = true;
+                self.deliver_at(0, 0.0)?;
+            }
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+
+    fn has_one_leader(&self) -> bool {
+        let Some(leader) = self.cluster.leader() else { return false };
+        self.ids.iter().all(|id| self.cluster.node(*id).is_some_and(|node| node.leader() == leader))
+    }
+
+    /// Whether all logs are equal, and all of them applied.
+    fn is_even(&self) -> bool {
+        let state = |id: NodeId| {
+            let log = self.cluster.node(id)?.log();
+            let applied: Vec<LogIndex> = self.cluster.member(id).machine.iter().map(|committed| committed.index).collect();
+            Some((log.last(), log.commit_index(), log.applied_index(), applied))
+        };
+        let first = state(self.ids[0]);
+        first.as_ref().is_some_and(|(last, commit, applied, _)| last.index == *commit && commit == applied)
+            && self.ids.iter().all(|id| state(*id) == first)
+    }
+}

@@ -1,0 +1,243 @@
+//! What clients were told, and whether it is true: a command is carried out once and is never lost, a refused one never is, and reads are
+//! linearizable.
+
+use std::collections::BTreeMap;
+
+use amaters_cluster_core::{Committed, EntryKind, LogEntry, LogIndex, LogLevel, NodeId, Rejected, Rejection, Term, Token};
+
+use super::Check;
+use super::checker;
+use super::coverage::{Coverage, Rare};
+
+/// All requests, by their tokens, and how far each node's state machine is.
+#[derive(Default)]
+pub(super) struct Ledger {
+    requests: Vec<Request>,
+    /// How many committed entries have been booked.
+    booked: usize,
+    /// The last index whose effects some client has seen.
+    seen: LogIndex,
+    applied: BTreeMap<NodeId, LogIndex>,
+    /// A node's own requests that it has applied in this step, and not told of yet.
+    untold: Vec<(NodeId, Token)>,
+}
+
+struct Request {
+    node: NodeId,
+    asked_in: Term,
+    kind: Kind,
+    state: State,
+}
+
+enum Kind {
+    /// Where it stands in the log.
+    Write { placed: Option<LogIndex> },
+    /// What it must see at least.
+    Read { floor: LogIndex },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Answered,
+    Rejected(Rejection),
+    /// Its node crashed: nobody will answer it.
+    Orphaned,
+}
+
+/// The command of a request: its token, and as many dots as `bytes` asks for.
+pub(super) fn command_of(token: Token, bytes: usize) -> Vec<u8> {
+    format!("{:.<bytes$}", format!("#{token}.")).into_bytes()
+}
+
+/// The request of a command.
+pub(super) fn token_of(command: &[u8]) -> Option<Token> {
+    let digits = command.strip_prefix(b"#")?.split(|byte| *byte == b'.').next()?;
+    Some(Token(str::from_utf8(digits).ok()?.parse().ok()?))
+}
+
+// Requests come, and nodes go.
+impl Ledger {
+    /// A command is proposed, under the next token.
+    pub(super) fn proposed(&mut self, node: NodeId, asked_in: Term) {
+        self.requests.push(Request { node, asked_in, kind: Kind::Write { placed: None }, state: State::Open });
+    }
+
+    /// A read is asked for, under the next token: it must see what any client has seen before.
+    pub(super) fn asked(&mut self, node: NodeId, asked_in: Term) {
+        self.requests.push(Request { node, asked_in, kind: Kind::Read { floor: self.seen }, state: State::Open });
+    }
+
+    /// A node has crashed: its clients hear no more, and its state machine begins anew.
+    pub(super) fn crashed(&mut self, node: NodeId) {
+        self.applied.remove(&node);
+        for request in self.requests.iter_mut().filter(|request| request.node == node && request.state == State::Open) {
+            request.state = State::Orphaned;
+        }
+    }
+
+    fn request(&mut self, token: Token) -> Result<&mut Request, String> {
+        let position = usize::try_from(token.0).ok().and_then(|number| number.checked_sub(1));
+        position.and_then(|position| self.requests.get_mut(position)).ok_or_else(|| format!("token {token} was never given out"))
+    }
+
+    fn answer(&mut self, node: NodeId, token: Token, state: State) -> Result<&mut Request, String> {
+        let request = self.request(token)?;
+        if request.node != node || request.state != State::Open {
+            return Err(format!("node {node} answers request {token} of node {}, which is {:?}", request.node, request.state));
+        }
+        request.state = state;
+        Ok(request)
+    }
+}
+
+// What nodes tell.
+impl Ledger {
+    /// Exactly once: no command is committed twice, and none that was refused.
+    pub(super) fn check_committed(&mut self, committed: &[checker::Committed]) -> Check {
+        for checker::Committed { entry, .. } in &committed[self.booked..] {
+            self.place(entry)?;
+        }
+        self.booked = committed.len();
+        Ok(())
+    }
+
+    fn place(&mut self, entry: &LogEntry) -> Check {
+        let EntryKind::Command { origin, payload } = &entry.kind else { return Ok(()) };
+        let Some(token) = token_of(payload) else { return Err(format!("entry {} holds a command that nobody proposed", entry.id)) };
+        let request = self.request(token)?;
+        let Kind::Write { placed } = &mut request.kind else { return Err(format!("entry {} is a read", entry.id)) };
+        if let Some(index) = placed {
+            return Err(format!("exactly once: request {token} is committed at {index} and at {}", entry.id));
+        }
+        *placed = Some(entry.id.index);
+        match request.state {
+            State::Rejected(reason) if reason != Rejection::UnknownOutcome => {
+                Err(format!("request {token} was refused ({reason:?}), and is committed as {}", entry.id))
+            }
+            _ if request.node != origin.node => Err(format!("entry {} names node {} as its origin: it is node {}", entry.id, origin.node, request.node)),
+            _ => Ok(()),
+        }
+    }
+
+    /// State-machine safety: all apply the committed commands, each once, in their order, and tell the proposer's client.
+    pub(super) fn check_applied(&mut self, node: NodeId, commands: &[Committed], committed: &[checker::Committed]) -> Check {
+        for command in commands {
+            let before = self.applied.insert(node, command.index).unwrap_or_default();
+            if command.index <= before {
+                return Err(format!("node {node} applies entry {} after entry {before}", command.index));
+            }
+            let position = |index: LogIndex| usize::try_from(index.0).expect("a log fits into memory");
+            let Some(entries) = committed.get(position(before)..position(command.index)) else {
+                return Err(format!("node {node} applies entry {}, which is not committed", command.index));
+            };
+            let (applied, skipped) = entries.split_last().expect("the range holds this command's entry at least");
+            if let Some(skipped) = skipped.iter().find(|skipped| skipped.entry.payload().is_some()) {
+                return Err(format!("node {node} applies entry {} without entry {}", command.index, skipped.entry.id));
+            }
+            if applied.entry.payload() != Some(&command.command) || applied.entry.id.term != command.term {
+                return Err(format!("node {node} applies another command at {} than is committed", command.index));
+            }
+            self.check_told(node, command)?;
+        }
+        Ok(())
+    }
+
+    fn check_told(&mut self, node: NodeId, command: &Committed) -> Check {
+        let proposed = token_of(&command.command).unwrap_or_default();
+        match command.token {
+            Some(token) if token != proposed => Err(format!("the command of request {proposed} comes with token {token}")),
+            Some(token) => {
+                self.answer(node, token, State::Answered)?;
+                self.seen = self.seen.max(command.index);
+                Ok(())
+            }
+            None => {
+                let request = self.request(proposed)?;
+                if request.node == node && request.state == State::Open {
+                    self.untold.push((node, proposed));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// At the end of a step: whoever waits for a request that is applied has been told, be it that its outcome was unknown.
+    pub(super) fn check_all_told(&mut self) -> Check {
+        for (node, token) in std::mem::take(&mut self.untold) {
+            if self.request(token)?.state == State::Open {
+                return Err(format!("node {node} applies its own request {token} without telling"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Linearizable reads: each sees what any client had seen when it was asked for.
+    pub(super) fn check_served(&mut self, node: NodeId, tokens: &[Token], term: Term, coverage: &mut Coverage) -> Check {
+        let state = self.applied.get(&node).copied().unwrap_or_default();
+        for token in tokens {
+            let request = self.answer(node, *token, State::Answered)?;
+            coverage.hit(Rare::ReadsServed);
+            coverage.hit_if(term > request.asked_in, Rare::ReadsAcrossLeaders);
+            let Kind::Read { floor } = request.kind else { return Err(format!("request {token} is not a read, and is served")) };
+            if state < floor {
+                return Err(format!("stale read: node {node} serves read {token} from entry {state}, a client had seen entry {floor} before"));
+            }
+        }
+        self.seen = self.seen.max(state);
+        Ok(())
+    }
+
+    pub(super) fn check_rejected(&mut self, node: NodeId, requests: &[Rejected], coverage: &mut Coverage) -> Check {
+        for Rejected { token, reason, .. } in requests {
+            let request = self.answer(node, *token, State::Rejected(*reason))?;
+            match (reason, &request.kind) {
+                (Rejection::NoLeader, _) => coverage.hit(Rare::NoLeader),
+                (Rejection::UnknownOutcome, _) => coverage.hit(Rare::UnknownOutcomes),
+                (Rejection::Overloaded, _) => coverage.hit(Rare::Overloaded),
+                (Rejection::TooLarge, _) => coverage.hit(Rare::TooLarge),
+                (Rejection::LogFull, _) => return Err(format!("the log of node {node} is full")),
+            }
+            if let Kind::Write { placed: Some(index) } = request.kind
+                && *reason != Rejection::UnknownOutcome
+            {
+                return Err(format!("request {token} is refused ({reason:?}), and was committed at {index}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing here is faulty but what the simulation takes away: no node has reason to complain of another, or of its disk.
+    pub(super) fn check_note(node: NodeId, level: LogLevel, message: &str) -> Check {
+        if level == LogLevel::Error || message.starts_with("an envelope from") {
+            return Err(format!("node {node} complains: {message}"));
+        }
+        Ok(())
+    }
+
+    /// Every request of a node that lived on has been answered by now.
+    pub(super) fn check_all_answered(&self) -> Check {
+        let open = self.requests.iter().position(|request| request.state == State::Open);
+        open.map_or(Ok(()), |position| Err(format!("request {} at node {} was never answered", position + 1, self.requests[position].node)))
+    }
+
+    /// Whether a request was answered, and not turned down.
+    pub(super) fn is_answered(&mut self, token: Token) -> bool {
+        self.request(token).is_ok_and(|request| request.state == State::Answered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_its_request() {
+        for bytes in [0, 4, 300] {
+            let command = command_of(Token(170), bytes);
+            assert_eq!(command.len(), bytes.max(5));
+            assert_eq!(token_of(&command), Some(Token(170)));
+        }
+        assert_eq!(token_of(b"something else"), None);
+    }
+}

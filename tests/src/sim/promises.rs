@@ -1,0 +1,69 @@
+//! What nodes tell each other: a vote is given once, and what a message speaks for is durable.
+
+use std::collections::BTreeMap;
+
+use amaters_cluster_core::message::{AppendOutcome, Envelope, Message};
+use amaters_cluster_core::{NodeId, Term, Token};
+
+use super::Check;
+use super::coverage::{Coverage, Rare};
+use super::ledger::token_of;
+use crate::cluster::Cluster;
+
+/// What nodes have said so far.
+#[derive(Default)]
+pub(super) struct Promises {
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// To which term's leader a proposal was passed on last.
+    forwarded: BTreeMap<Token, Term>,
+}
+
+impl Promises {
+    /// A node has sent a message.
+    pub(super) fn check(&mut self, cluster: &Cluster, envelope: &Envelope, coverage: &mut Coverage) -> Check {
+        match &envelope.message {
+            Message::RequestVoteRequest(request) => self.check_vote(cluster, envelope.from, request.term, envelope.from),
+            Message::RequestVoteResponse(response) if response.vote_granted => {
+                self.check_vote(cluster, envelope.from, response.term, envelope.to)
+            }
+            Message::RequestVoteResponse(_) => Ok(coverage.hit(Rare::VotesRefused)),
+            Message::PreVoteResponse(response) => Ok(coverage.hit_if(!response.vote_granted, Rare::PreVotesRefused)),
+            Message::AppendEntriesResponse(response) => match response.outcome {
+                AppendOutcome::Appended { match_index } => {
+                    let durable = cluster.member(envelope.from).disk.durable();
+                    let is_durable = match_index.is_none() || durable.term_at(match_index).is_some();
+                    // One that belongs to an earlier term was true when it was given, and may wait longer than the entries live.
+                    let late = cluster.node(envelope.from).is_some_and(|node| node.persistent_state().current_term > response.term);
+                    let lie = || format!("node {} acknowledges entry {match_index}, which it may lose in a crash", envelope.from);
+                    if is_durable || late { Ok(()) } else { Err(lie()) }
+                }
+                AppendOutcome::Conflict { .. } => Ok(coverage.hit(Rare::Conflicts)),
+            },
+            Message::ForwardRequest(request) => {
+                let payloads = request.proposals.iter().filter_map(|proposal| proposal.payload.as_ref());
+                for token in payloads.filter_map(|payload| token_of(payload)) {
+                    match self.forwarded.insert(token, request.term) {
+                        None => coverage.hit(Rare::Forwards),
+                        Some(term) if term == request.term => coverage.hit(Rare::ForwardsRepeated),
+                        Some(_) => coverage.hit(Rare::ForwardsToLaterLeader),
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One vote a term, also across restarts (Raft paper, §5.2); and the disk has it before anybody hears of it.
+    fn check_vote(&mut self, cluster: &Cluster, voter: NodeId, term: Term, candidate: NodeId) -> Check {
+        let before = *self.votes.entry((voter, term)).or_insert(candidate);
+        if before != candidate {
+            return Err(format!("node {voter} votes for node {candidate} in term {term}, after it voted for node {before}"));
+        }
+        let durable = cluster.member(voter).disk.durable().state;
+        if durable.current_term > term || (durable.current_term == term && durable.voted_for == candidate) {
+            return Ok(());
+        }
+        Err(format!("node {voter} tells of its vote for node {candidate} in term {term}, which it may forget in a crash"))
+    }
+}

@@ -1,0 +1,93 @@
+//! What fails, and how often, during a spell of a run.
+//!
+//! Runs in which everything fails at its average rate are all alike. So each spell draws its own rates, many of them zero: now the network is fine
+//! and nodes crash, now disks stall while messages overtake each other (Groce et al., "Swarm Testing", 2012).
+
+use fastrand::Rng;
+
+/// What a step may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Deliver,
+    Complete,
+    PassTime,
+    Propose,
+    Read,
+    Lose,
+    Duplicate,
+    Cut,
+    Heal,
+    Crash,
+    PowerFailure,
+    Restart,
+}
+
+const ACTIONS: [Action; 12] = [
+    Action::Deliver,
+    Action::Complete,
+    Action::PassTime,
+    Action::Propose,
+    Action::Read,
+    Action::Lose,
+    Action::Duplicate,
+    Action::Cut,
+    Action::Heal,
+    Action::Crash,
+    Action::PowerFailure,
+    Action::Restart,
+];
+
+/// The rates of a spell.
+#[derive(Clone, Debug)]
+pub(super) struct Weather {
+    /// How often each action comes, relative to the others.
+    weights: [u32; ACTIONS.len()],
+    /// The chance that a message is delivered in the order of the pool.
+    pub(super) in_order: f64,
+    /// The chance that a node isn't ticked right after an input: a burst.
+    pub(super) bursts: f64,
+    /// The longest pause between two steps, in milliseconds.
+    pub(super) longest_pause: u64,
+    /// The chance that a fault hits the leader rather than any node.
+    pub(super) aimed_at_leader: f64,
+    /// The size of commands, in bytes.
+    pub(super) command_bytes: usize,
+}
+
+impl Weather {
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        let mut one_of = |choices: &[u32]| choices[rng.usize(..choices.len())];
+        let weights = [
+            200,                            // Deliver
+            one_of(&[10, 40, 100]),         // Complete
+            one_of(&[10, 30, 60]),          // PassTime
+            one_of(&[0, 8, 30]),            // Propose
+            one_of(&[0, 4, 12]),            // Read
+            one_of(&[0, 0, 6, 40]),         // Lose
+            one_of(&[0, 6, 20]),            // Duplicate
+            one_of(&[0, 0, 2, 5]),          // Cut
+            one_of(&[2, 5, 10]),            // Heal
+            one_of(&[0, 0, 2, 6]),          // Crash
+            one_of(&[0, 0, 0, 0, 0, 0, 1]), // PowerFailure
+            one_of(&[4, 12, 30]),           // Restart
+        ];
+        let in_order = f64::from(one_of(&[100, 100, 90, 50, 0])) / 100.0;
+        let bursts = f64::from(one_of(&[0, 20, 60])) / 100.0;
+        let longest_pause = one_of(&[5, 20, 60]).into();
+        let aimed_at_leader = f64::from(one_of(&[0, 50, 90])) / 100.0;
+        let command_bytes = one_of(&[8, 8, 300, 1100]) as usize;
+        Self { weights, in_order, bursts, longest_pause, aimed_at_leader, command_bytes }
+    }
+
+    pub(super) fn next(&self, rng: &mut Rng) -> Action {
+        let all: u32 = self.weights.iter().sum();
+        let mut left = rng.u32(..all);
+        for (action, weight) in ACTIONS.into_iter().zip(self.weights) {
+            match left.checked_sub(weight) {
+                Some(rest) => left = rest,
+                None => return action,
+            }
+        }
+        unreachable!("a number below the sum of the weights falls into one of them")
+    }
+}
