@@ -177,9 +177,7 @@ fn core_config(config: exported::Config) -> Config {
     // A bound beyond the guest's address space bounds nothing there: the largest that can be said is as good.
     let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     Config {
-        id: NodeId(config.id),
         group: GroupId(config.group),
-        voters: config.voters.into_iter().map(NodeId).collect(),
         election_timeout_min: millis(config.election_timeout_min_ms),
         election_timeout_max: millis(config.election_timeout_max_ms),
         heartbeat_interval: millis(config.heartbeat_interval_ms),
@@ -190,6 +188,7 @@ fn core_config(config: exported::Config) -> Config {
         max_log_bytes: bytes(config.max_log_bytes),
         request_timeout: millis(config.request_timeout_ms),
         seed: random::get_random_u64(),
+        ..Config::new(config.id, config.voters)
     }
 }
 

@@ -54,6 +54,11 @@ impl Node {
     /// A leader's sign of life.
     pub(crate) fn on_heartbeat_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         if self.on_commit_news(from, request.commit_index) {
+            if self.config.has_bug(Bug::AckNamesOwnLast) {
+                let outcome = AppendOutcome::Appended { match_index: self.log.last().index };
+                let response = AppendEntriesResponse { term: self.persistent.current_term, outcome };
+                self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
+            }
             let response = HeartbeatResponse { term: self.persistent.current_term, round: request.round };
             self.send(from, Message::HeartbeatResponse(response));
         }

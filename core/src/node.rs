@@ -318,6 +318,10 @@ impl Node {
         if !ready.is_empty() {
             effects.push(Effect::ServeReads { tokens: ready });
         }
+        // Last, so that nothing is given up on whose outcome has just become known.
+        let leader = self.leader();
+        self.proposals.expire(self.now, leader, &mut self.rejected);
+        self.reads.expire(self.now, leader, &mut self.rejected);
         if !self.rejected.is_empty() {
             self.counters.rejections += self.rejected.len() as u64;
             effects.push(Effect::Reject { requests: std::mem::take(&mut self.rejected) });
@@ -342,7 +346,7 @@ impl Node {
         }
     }
 
-    /// Gives proposals and reads to the leader, if one is known, and gives up on those that have waited too long.
+    /// Gives proposals and reads to the leader, if one is known.
     fn route_requests(&mut self) {
         let (leader, term, retry) = (self.leader(), self.persistent.current_term, self.config.election_timeout_min);
         if leader == self.config.id {
@@ -361,8 +365,6 @@ impl Node {
                 self.send(leader, Message::ReadIndexRequest(request))
             }
         }
-        self.proposals.expire(self.now, leader, &mut self.rejected);
-        self.reads.expire(self.now, leader, &mut self.rejected);
     }
 
     fn on_forward_response(&mut self, response: &ForwardResponse) {

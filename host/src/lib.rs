@@ -29,6 +29,7 @@ pub use amaters_cluster_core::{
     Config as RaftConfig, ConfigError, EntryId, LogEntry, LogIndex, NodeId, NodeState, PersistentState, RaftLog, Status, Term,
 };
 pub use command::Command;
+pub use engine::COMPONENT;
 pub use error::{RaftError, RaftResult};
 pub use handle::{Handle, Outcome};
 pub use inbox::Inlet;

@@ -84,8 +84,15 @@ impl fmt::Debug for MemoryPersistence {
 pub struct FilePersistence(State);
 
 enum State {
-    Closed { dir: PathBuf, options: WalOptions, on_durable: OnDurable },
-    Open { writer: WalWriter, diagnostics: WalDiagnostics },
+    Closed {
+        dir: PathBuf,
+        options: WalOptions,
+        on_durable: OnDurable,
+    },
+    Open {
+        writer: WalWriter,
+        diagnostics: WalDiagnostics,
+    },
     /// Recovery was begun, and has failed.
     Failed,
 }
@@ -132,7 +139,10 @@ impl RaftPersistence for FilePersistence {
         })?;
         chunks.finish()?;
         if diagnostics.torn_bytes > 0 {
-            tracing::warn!("{} bytes of a write that a crash had torn were cut from the journal: nobody relied on them", diagnostics.torn_bytes);
+            tracing::warn!(
+                "{} bytes of a write that a crash had torn were cut from the journal: nobody relied on them",
+                diagnostics.torn_bytes
+            );
         }
         self.0 = State::Open { writer, diagnostics };
         Ok(())

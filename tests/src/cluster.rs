@@ -345,19 +345,18 @@ impl Cluster {
         }
     }
 
-    /// Makes a node leader, by letting time pass for it alone first.
+    /// Makes a node leader: the others' clocks run until they have forgotten an earlier leader that they hear no more, its own until it stands.
     ///
     /// # Panics
-    /// If it isn't elected: its log is behind, or it can't reach a majority.
+    /// If it isn't elected: its log is behind, it can't reach a majority, or the others hear from a leader.
     pub fn elect(&mut self, id: NodeId) {
-        for _ in 0..50 {
-            self.pass(id, Duration::from_millis(10));
-            self.settle();
-            if self.leader() == Some(id) {
-                return;
-            }
+        for other in self.ids() {
+            let config = &self.member(other).config;
+            let wait = if other == id { config.election_timeout_max } else { config.election_timeout_min };
+            self.pass(other, wait);
         }
-        panic!("node {id} was not elected");
+        self.settle();
+        assert_eq!(self.leader(), Some(id), "node {id} was not elected");
     }
 
     fn next_token(&mut self) -> Token {

@@ -10,7 +10,8 @@
 pub mod cluster;
 pub mod disk;
 pub mod process;
+#[allow(dead_code, reason = "scripts show more than the trace of a simulation")]
 #[path = "script/render.rs"]
-pub mod render;
+mod render;
 pub mod script;
 pub mod sim;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use amaters_cluster::admin::StatusView;
+use amaters_cluster::admin::{RoleView, StatusView};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on a loaded machine: only a failure waits for it.
@@ -109,7 +109,7 @@ impl Processes {
     pub fn leader(&self) -> u64 {
         wait_until("a majority names one leader", || {
             let statuses: Vec<_> = self.nodes.iter().filter_map(Process::status).collect();
-            let leader = statuses.iter().find(|status| status.role == "leader")?.id;
+            let leader = statuses.iter().find(|status| status.role == RoleView::Leader)?.id;
             let agreed = statuses.iter().filter(|status| status.leader == Some(leader)).count();
             (agreed > self.nodes.len() / 2).then_some(leader)
         })

@@ -63,7 +63,7 @@ impl<'a> Cluster<'a> {
 
     fn run(mut self, turns: usize, seen: &mut Seen) {
         for _ in 0..turns {
-            let at = self.dice.below(NODES as usize);
+            let at = self.dice.below(self.pairs.len());
             if self.dice.below(400) == 0 {
                 self.restart(at);
                 seen.restarts += 1;

@@ -1,0 +1,38 @@
+//! Bugs that real implementations had, put in: the default simulation finds each. A simulation that finds nothing may just not look.
+
+use amaters_cluster_core::planted::Bug;
+use amaters_cluster_tests::sim::{DEFAULT_SEEDS, Failure, Settings, replay, run, search};
+
+#[test]
+fn h01_an_acknowledgement_that_names_the_followers_own_last_entry_is_found() {
+    found(Bug::AckNamesOwnLast);
+}
+
+#[test]
+fn h02_truncation_without_a_conflict_is_found() {
+    found(Bug::TruncateAlways);
+}
+
+#[test]
+fn h03_committing_entries_of_earlier_terms_by_counting_is_found() {
+    let failure = found(Bug::CommitEarlierTerms);
+    assert!(failure.reason.contains("leader completeness") || failure.reason.contains("lost"), "figure 8 loses a committed entry: {failure}");
+}
+
+#[test]
+fn h14_an_acknowledgement_before_the_disk_is_found() {
+    found(Bug::AckBeforeDurable);
+}
+
+/// The default runs find the bug; the run that does holds without it, and fails the same way again.
+fn found(bug: Bug) -> Failure {
+    let findings = search(Settings { bug: Some(bug), ..Settings::new(0) }, DEFAULT_SEEDS, |_| {});
+    let Some(failure) = findings.failure else { panic!("{} runs found nothing wrong", findings.runs) };
+    assert!(failure.trace.len() > 1, "the last steps are told");
+    let again = replay(failure.settings, 60).expect_err("the same settings give the same run");
+    assert_eq!((&again.reason, &again.trace), (&failure.reason, &failure.trace));
+    if let Err(failure) = run(Settings { bug: None, ..failure.settings }) {
+        panic!("this run fails without the bug: {failure}");
+    }
+    *failure
+}

@@ -71,11 +71,31 @@ fn succeeds(command: &mut Command) -> bool {
 fn announced(command: &mut Command) -> Result<(), Unavailable> {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     eprintln!("setup: {}", words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "));
-    let output = command.stdin(Stdio::null()).output().map_err(|error| Unavailable::Failed(error.to_string()))?;
+    let output =
+        command.stdin(Stdio::null()).env_remove("RUST_BACKTRACE").output().map_err(|error| Unavailable::Failed(error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    Err(Unavailable::Failed(format!("{}; {}", last.trim(), output.status)))
+    Err(Unavailable::Failed(format!("{}; {}", reason(&said), output.status)))
+}
+
+/// The line that says most of what a program wrote before it gave up: the first error, or its last words.
+fn reason(said: &str) -> &str {
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines.clone().find(|line| line.starts_with("error") || line.starts_with("E:"));
+    error.or_else(|| lines.next_back()).unwrap_or("it said nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn the_first_error_is_the_reason() {
+        assert_eq!(reason("info: downloading\nerror: no network\n\nCaused by:\n  much\n"), "error: no network");
+        assert_eq!(reason("Reading lists\nE: Unable to locate package x\n"), "E: Unable to locate package x");
+        assert_eq!(reason("a\n b \n\n"), "b");
+        assert_eq!(reason(""), "it said nothing");
+    }
 }

@@ -79,7 +79,7 @@ impl Command {
             #[cfg(unix)]
             Self::Demo(options) => demo::command(&options),
             Self::Bench(options) => bench::command(&options),
-            Self::Wal(Wal::Inspect { dir }) => wal::inspect(&dir).map(|()| ExitCode::SUCCESS),
+            Self::Wal(Wal::Inspect { dir }) => wal::inspect(&dir),
         }
     }
 }

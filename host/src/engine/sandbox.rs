@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_no_component_says_so() {
-        let said = |bytes: &[u8]| Sandbox::new(bytes, SandboxLimits::default()).err().expect("refused").to_string();
+        let said = |bytes: &[u8]| Sandbox::new(bytes, SandboxLimits::default()).expect_err("refused").to_string();
         assert!(said(b"").contains("built without one"));
         assert!(said(b"not wasm").starts_with("the component can't be loaded: "));
     }

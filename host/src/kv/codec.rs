@@ -201,7 +201,9 @@ impl<'a> Query<'a> {
             Self::Get { key } | Self::StrLen { key } | Self::Type { key } => key.len(),
             Self::MGet(keys) | Self::Exists(keys) => total(keys),
             Self::DbSize => 0,
-            Self::Scan { after, pattern, kind, .. } => [after, pattern, kind].iter().filter_map(|slice| **slice).map(|slice| slice.len()).sum(),
+            Self::Scan { after, pattern, kind, .. } => {
+                [after, pattern, kind].iter().filter_map(|slice| **slice).map(|slice| slice.len()).sum()
+            }
         };
         encode(self, payload)
     }

@@ -1,7 +1,7 @@
 //! The state machine of the product: an ordered map from keys to values.
 //!
 //! [`KeyValue`] is what the log's commands change and what queries are answered from. Commands and answers are values of [`Write`], [`Query`] and
-//! [`Reply`]; [`codec`] says how they become the opaque bytes of the log. Every node runs the same commands in the same order, so nothing here
+//! [`Reply`], whose `encode` and `decode` make the opaque bytes of the log and back. Every node runs the same commands in the same order, so nothing here
 //! may depend on time, randomness, a node's settings or its version beyond what the bytes themselves say: the limits are constants, and a
 //! command that this version does not know is answered with [`Failure::NotUnderstood`] and changes nothing.
 //!
@@ -18,13 +18,14 @@ use std::ops::Bound;
 
 use amaters_cluster_core::Committed;
 use bytes::Bytes;
-use serde_bytes::Bytes as Slice;
 
 use crate::state_machine::{ApplyResult, StateMachine};
 
 pub use codec::{Condition, Failure, Query, Reply, Write};
 pub(crate) use glob::matches as glob_matches;
 pub(crate) use number::parse_i64;
+/// Bytes that are borrowed from a command.
+pub use serde_bytes::Bytes as Slice;
 
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 64 << 10;

@@ -55,11 +55,11 @@ fn keys_are_set_counted_and_removed_together() {
     let mut map = KeyValue::new();
     let pairs = vec![(slice("a"), slice("1")), (slice("b"), slice("")), (slice("a"), slice("3"))];
     expect_write(&mut map, &Write::MSet(pairs), &Reply::Done);
-    expect_query(&map, &Query::MGet(vec![slice("a"), slice("x"), slice("b")]), &Reply::Values(vec![
-        Some(slice("3")),
-        None,
-        Some(slice("")),
-    ]));
+    expect_query(
+        &map,
+        &Query::MGet(vec![slice("a"), slice("x"), slice("b")]),
+        &Reply::Values(vec![Some(slice("3")), None, Some(slice(""))]),
+    );
     expect_query(&map, &Query::Exists(vec![slice("a"), slice("a"), slice("x")]), &Reply::Integer(2));
     expect_query(&map, &Query::DbSize, &Reply::Integer(2));
     expect_query(&map, &Query::Type { key: slice("b") }, &Reply::Type { exists: true });

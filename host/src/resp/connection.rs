@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::backend::Backend;
 use super::close::Close;
+use super::data;
 use super::info::{self, Facts};
 use super::local::Local;
 use super::reply::{Output, Refusal, Value};
@@ -19,7 +20,6 @@ use super::run::{Item, Kind, Run};
 use super::server::{Server, Shared, ended};
 use super::session::Session;
 use super::table::{self, COMMANDS, Handler};
-use super::data;
 use crate::kv::{Failure, Query, Reply};
 
 /// Room for each read. A burst of 64 small requests fits.
@@ -62,18 +62,7 @@ impl<B: Backend> Connection<B> {
     pub(super) fn new(server: Arc<Server<B>>, stream: TcpStream, session: Session, shutdown: watch::Receiver<bool>) -> Self {
         let gate = Gate::new(server.shared.limits.max_request_bytes);
         let output = Output::new(server.shared.metrics.clone());
-        Self {
-            server,
-            stream,
-            shutdown,
-            session,
-            gate,
-            input: BytesMut::new(),
-            large: None,
-            request_began: None,
-            run: Run::new(),
-            output,
-        }
+        Self { server, stream, shutdown, session, gate, input: BytesMut::new(), large: None, request_began: None, run: Run::new(), output }
     }
 
     /// Serves the client until either side ends it.

@@ -19,6 +19,11 @@ pub(super) struct Facts<'a> {
     pub(super) keys: Option<i64>,
 }
 
+/// The lines of a section.
+type Fields = Vec<(&'static str, String)>;
+/// Makes them.
+type Section = fn(&Facts<'_>) -> Fields;
+
 /// Whether a request asks for a section. Without a name it asks for all.
 pub(super) fn wants(args: Args<'_>, section: &str) -> bool {
     const ALL: [&[u8]; 3] = [b"all", b"everything", b"default"];
@@ -28,7 +33,7 @@ pub(super) fn wants(args: Args<'_>, section: &str) -> bool {
 
 /// The sections that a request asks for, with an empty line between two.
 pub(super) fn render(args: Args<'_>, facts: &Facts<'_>) -> String {
-    let sections: [(&str, fn(&Facts<'_>) -> Vec<(&'static str, String)>); 5] =
+    let sections: [(&str, Section); 5] =
         [("Server", server), ("Clients", clients), ("Replication", replication), ("Raft", raft), ("Keyspace", keyspace)];
     let mut text = String::new();
     for (name, fields) in sections.into_iter().filter(|(name, _)| wants(args, name)) {
@@ -43,7 +48,7 @@ pub(super) fn render(args: Args<'_>, facts: &Facts<'_>) -> String {
     text
 }
 
-fn server(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+fn server(facts: &Facts<'_>) -> Fields {
     vec![
         ("redis_version", REDIS_VERSION.to_owned()),
         ("redis_mode", "standalone".to_owned()),
@@ -54,19 +59,19 @@ fn server(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn clients(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+fn clients(facts: &Facts<'_>) -> Fields {
     vec![
         ("connected_clients", facts.shared.metrics.connected().to_string()),
         ("maxclients", facts.shared.limits.max_connections.to_string()),
     ]
 }
 
-fn replication(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+fn replication(facts: &Facts<'_>) -> Fields {
     let leads = facts.status.as_ref().is_ok_and(|status| status.state == NodeState::Leader);
     vec![("role", if leads { "master" } else { "slave" }.to_owned())]
 }
 
-fn raft(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+fn raft(facts: &Facts<'_>) -> Fields {
     let status = match &facts.status {
         Ok(status) => status,
         Err(error) => return vec![("error", error.to_string())],
@@ -89,7 +94,7 @@ fn raft(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn keyspace(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+fn keyspace(facts: &Facts<'_>) -> Fields {
     match facts.keys {
         Some(keys) if keys > 0 => vec![("db0", format!("keys={keys},expires=0,avg_ttl=0"))],
         _ => Vec::new(),

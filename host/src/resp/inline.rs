@@ -50,7 +50,9 @@ fn double_quoted<'a>(mut rest: &'a [u8], bytes: &mut Vec<u8>) -> Option<&'a [u8]
         let (byte, after) = match rest {
             [] => return None,
             [b'"', after @ ..] => return Some(after),
-            [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => (hex(*high) << 4 | hex(*low), after),
+            [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                (hex(*high) << 4 | hex(*low), after)
+            }
             [b'\\', escaped, after @ ..] => (unescape(*escaped), after),
             [byte, after @ ..] => (*byte, after),
         };

@@ -86,9 +86,13 @@ impl Gate {
         };
         let Some(bytes) = bytes else { return Ok(None) };
         self.inside = None;
+        if input.get(1) == Some(&b'-') {
+            // Blank, as Redis has it. The parser would take all of these but -1 for errors.
+            return Ok(Some(Request { bytes, ranges: Vec::new(), unquoted: None }));
+        }
         match decode_range(&input[..bytes]) {
             Ok(Some((RangeFrame::Array(ranges), _))) => Ok(Some(Request { bytes, ranges, unquoted: None })),
-            Ok(Some((RangeFrame::Null, _))) => Ok(Some(Request { bytes, ranges: Vec::new(), unquoted: None })),
+            // The gate has seen that it is one.
             _ => Err(ProtocolError::ArgumentCount),
         }
     }
@@ -98,8 +102,6 @@ impl Gate {
             Some(inside) => inside,
             None => match header(input, ProtocolError::ArgumentCount, ProtocolError::LongArgumentCount)? {
                 None => return Ok(None),
-                // Blank. The parser would take any negative count for an error.
-                Some((count, _)) if count < -1 => return Err(ProtocolError::ArgumentCount),
                 Some((count, _)) if count > MAX_ARGUMENTS => return Err(ProtocolError::ArgumentCount),
                 Some((count, position)) => Inside { position, arguments_left: usize::try_from(count).unwrap_or(0) },
             },
@@ -112,7 +114,9 @@ impl Gate {
                 Some(b'$') => {}
                 Some(other) => return Err(ProtocolError::NotABulkString(*other)),
             }
-            let Some((length, header_bytes)) = header(rest, ProtocolError::BulkLength, ProtocolError::LongBulkLength)? else { return Ok(None) };
+            let Some((length, header_bytes)) = header(rest, ProtocolError::BulkLength, ProtocolError::LongBulkLength)? else {
+                return Ok(None);
+            };
             let length = usize::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
             if length > self.max_request_bytes {
                 return Err(ProtocolError::BulkLength);
@@ -191,11 +195,17 @@ fn inline_request(input: &[u8]) -> Result<Option<Request>, ProtocolError> {
 }
 
 fn printable(byte: u8) -> char {
-    if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '?' }
+    match byte {
+        b' '..=b'~' => char::from(byte),
+        b'\r' | b'\n' => ' ',
+        _ => '?',
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn words(request: &Request, input: &[u8]) -> Vec<Vec<u8>> {
@@ -204,17 +214,17 @@ mod tests {
 
     #[test]
     fn a_request_is_found_wherever_it_is_cut() {
-        let requests: [&[u8]; 6] = [
-            b"*2\r\n$3\r\nGET\r\n$4\r\n\r\n\r\n\r\n",
-            b"*0\r\n",
-            b"*-1\r\n",
-            b"PING \"a b\"\r\n",
-            b"\n",
-            b"*1\r\n$0\r\n\r\n",
-        ];
+        let requests: [&[u8]; 6] =
+            [b"*2\r\n$3\r\nGET\r\n$4\r\n\r\n\r\n\r\n", b"*0\r\n", b"*-5\r\n", b"PING \"a b\"\r\n", b"\n", b"*1\r\n$0\r\n\r\n"];
         let input = requests.concat();
-        let expected: Vec<Vec<Vec<u8>>> =
-            vec![vec![b"GET".to_vec(), b"\r\n\r\n".to_vec()], vec![], vec![], vec![b"PING".to_vec(), b"a b".to_vec()], vec![], vec![vec![]]];
+        let expected: Vec<Vec<Vec<u8>>> = vec![
+            vec![b"GET".to_vec(), b"\r\n\r\n".to_vec()],
+            vec![],
+            vec![],
+            vec![b"PING".to_vec(), b"a b".to_vec()],
+            vec![],
+            vec![vec![]],
+        ];
         for step in 1..=input.len() {
             let (mut gate, mut buffer, mut found) = (Gate::new(1000), Vec::new(), Vec::new());
             for chunk in input.chunks(step) {
@@ -256,6 +266,39 @@ mod tests {
         ];
         for (input, error) in cases {
             assert_eq!(Gate::new(1000).next(&input).unwrap_err(), error, "{}", input[..input.len().min(40)].escape_ascii());
+        }
+    }
+
+    /// Pieces of requests, and of what is none.
+    fn garbage() -> impl Strategy<Value = Vec<u8>> {
+        let pieces: [&[u8]; 12] = [b"*", b"$", b"\r\n", b"\r", b"-1", b"1", b"3", b"$1\r\na\r\n", b"*2\r\n", b"\"", b" ", b"\xff"];
+        let piece = proptest::sample::select(pieces.to_vec());
+        proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    /// All requests of an input that comes in these steps, and the error that ends it.
+    fn take_all(input: &[u8], step: usize) -> (Vec<Vec<Vec<u8>>>, Option<ProtocolError>) {
+        let (mut gate, mut buffer, mut found) = (Gate::new(1000), Vec::new(), Vec::new());
+        for chunk in input.chunks(step) {
+            buffer.extend_from_slice(chunk);
+            loop {
+                match gate.next(&buffer) {
+                    Ok(None) => break,
+                    Ok(Some(request)) => {
+                        found.push(words(&request, &buffer));
+                        buffer.drain(..request.bytes);
+                    }
+                    Err(error) => return (found, Some(error)),
+                }
+            }
+        }
+        (found, None)
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_judged_alike_in_any_pieces(input in garbage(), step in 1..10_usize) {
+            prop_assert_eq!(take_all(&input, step), take_all(&input, usize::MAX));
         }
     }
 }

@@ -52,7 +52,7 @@ impl Default for RespLimits {
     }
 }
 
-/// Serves clients until `shutdown` turns true or loses its sender. Ends once all connections have, within [`GRACE`].
+/// Serves clients until `shutdown` turns true or loses its sender. Ends once all connections have; those that take more than 1 s are cut off.
 pub async fn serve<B: Backend>(
     listener: TcpListener,
     backend: B,

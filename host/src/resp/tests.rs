@@ -23,6 +23,8 @@ use crate::state_machine::StateMachine;
 /// How long a test waits for what must come: long enough for any machine, since only a failing test waits it out.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+type MakeError = fn() -> RaftError;
+
 /// A node without consensus.
 #[derive(Clone, Default)]
 struct Fake {
@@ -30,7 +32,7 @@ struct Fake {
     /// The runs that came: their kind and their length.
     runs: Arc<Mutex<Vec<(char, usize)>>>,
     /// Makes every request fail.
-    failure: Option<fn() -> RaftError>,
+    failure: Option<MakeError>,
 }
 
 impl Backend for Fake {
@@ -99,7 +101,6 @@ impl Server {
     }
 
     /// Waits until a connection has been counted as ended for this reason.
-    #[track_caller]
     async fn expect_close(&self, reason: &str) {
         let counted = timeout(PATIENCE, async {
             while self.count("closes_total", Some(reason)) < 1.0 {
@@ -111,7 +112,6 @@ impl Server {
 }
 
 /// Reads as many bytes as are expected, and compares.
-#[track_caller]
 async fn expect(stream: &mut TcpStream, expected: &[u8]) {
     let mut came = vec![0; expected.len()];
     let mut length = 0;

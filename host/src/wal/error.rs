@@ -66,7 +66,9 @@ pub enum WalError {
         bytes: u64,
     },
     /// The journal has records of a group that nobody here knows.
-    #[error("the journal has records of group {group}, and this node serves group {expected}: start it with the data directory that belongs to it")]
+    #[error(
+        "the journal has records of group {group}, and this node serves group {expected}: start it with the data directory that belongs to it"
+    )]
     ForeignGroup {
         /// The group of the record.
         group: GroupId,

@@ -63,14 +63,17 @@ pub enum Verdict {
 /// # Errors
 /// There is no such directory, the system fails, or the format is unknown.
 pub fn inspect(dir: &Path) -> Result<Inspection, WalError> {
-    let reader = WalReader::new(dir);
-    let mut seen = look(&reader)?;
+    of(&WalReader::new(dir))
+}
+
+pub(crate) fn of(reader: &WalReader) -> Result<Inspection, WalError> {
+    let mut seen = look(reader)?;
     for _ in 1..LOOKS {
         if matches!(seen.verdict, Verdict::Clean(_)) {
             break;
         }
         // A group that was being written is whole by now, or has gone further.
-        let again = look(&reader)?;
+        let again = look(reader)?;
         if again.verdict == seen.verdict {
             break;
         }

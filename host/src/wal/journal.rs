@@ -61,7 +61,10 @@ impl Journal {
         }
         let bytes = self.buffer.len() as u64;
         let path = || segment::path(&self.dir, self.end.number);
-        self.end.file.write_at(&self.buffer, self.end.offset).map_err(|error| WalError::space("write", &self.dir, &path(), bytes)(error))?;
+        self.end
+            .file
+            .write_at(&self.buffer, self.end.offset)
+            .map_err(|error| WalError::space("write", &self.dir, &path(), bytes)(error))?;
         self.end.file.sync().map_err(|error| WalError::space("sync", &self.dir, &path(), bytes)(error))?;
         self.end.offset += bytes;
         self.synced = self.end.next_sequence - 1;

@@ -50,8 +50,7 @@ impl WalReader {
 
     /// As [`WalReader::read`], and says where the journal ends.
     pub(crate) fn walk<E: From<WalError>>(&self, visit: impl FnMut(Located<'_>) -> Result<(), E>) -> Result<Walk, E> {
-        let mut walker =
-            Walker { dir: &self.dir, visit, next_sequence: 1, diagnostics: WalDiagnostics::default(), end: None, over: None };
+        let mut walker = Walker { dir: &self.dir, visit, next_sequence: 1, diagnostics: WalDiagnostics::default(), end: None, over: None };
         for (expected, number) in (1..).zip(self.segments()?) {
             let path = segment::path(&self.dir, number);
             if number != expected {

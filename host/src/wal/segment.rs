@@ -91,7 +91,13 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 ///
 /// # Errors
 /// There is no space, or the system failed.
-pub(crate) fn prepare(disk: &dyn Disk, dir: &Path, number: u64, bytes: u64, header: Option<&Header>) -> Result<Box<dyn DiskFile>, WalError> {
+pub(crate) fn prepare(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u64,
+    bytes: u64,
+    header: Option<&Header>,
+) -> Result<Box<dyn DiskFile>, WalError> {
     let path = path(dir, number);
     let temporary = dir.join(format!("{number:016x}{EXTENSION}{TEMPORARY}"));
     let fill = || {

@@ -164,22 +164,26 @@ impl Stage {
         self.cluster.heal();
     }
 
-    /// Ticks until nothing more follows; twice, as what is decided late in one tick leaves with the next. A disk that isn't stalled is
-    /// done at once.
+    /// Ticks until nothing more follows; twice, as what is decided late in one tick leaves with the next. A disk that isn't stalled is done
+    /// at once.
     fn settle(&mut self, id: NodeId) -> Result<()> {
+        const MOST_TICKS: usize = 1000;
         let mut quiet = 0;
-        while quiet < 2 {
+        for _ in 0..MOST_TICKS {
             let before = self.appearance(id)?;
             self.cluster.tick(id);
             self.say_changes(id, before)?;
             let events = self.cluster.take_events();
             quiet = if events.is_empty() { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                return Ok(());
+            }
             self.tell(events)?;
             if !self.cluster.member(id).disk_stalled {
                 self.cluster.complete_all(id);
             }
         }
-        Ok(())
+        Err(format!("node {id} does not come to rest within {MOST_TICKS} ticks"))
     }
 }
 

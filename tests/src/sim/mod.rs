@@ -20,6 +20,7 @@ mod weather;
 mod world;
 
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use amaters_cluster_core::planted::Bug;
@@ -33,6 +34,9 @@ use world::World;
 /// The bugs that can be put in, by their rows in the list of hazards.
 pub const BUGS: [(&str, Bug); 4] =
     [("h01", Bug::AckNamesOwnLast), ("h02", Bug::TruncateAlways), ("h03", Bug::CommitEarlierTerms), ("h14", Bug::AckBeforeDurable)];
+
+/// The runs that every change must pass.
+pub const DEFAULT_SEEDS: Range<u64> = 0..10_000;
 
 /// What a property's violation says.
 type Check = Result<(), String>;

@@ -50,6 +50,8 @@ pub(super) struct Weather {
     pub(super) longest_pause: u64,
     /// The chance that a fault hits the leader rather than any node.
     pub(super) aimed_at_leader: f64,
+    /// If not 0: the most steps that a new leader gets, before it crashes or is cut off. It leaves behind what it could replicate by then.
+    pub(super) reign: u32,
     /// The size of commands, in bytes.
     pub(super) command_bytes: usize,
 }
@@ -58,25 +60,26 @@ impl Weather {
     pub(super) fn draw(rng: &mut Rng) -> Self {
         let mut one_of = |choices: &[u32]| choices[rng.usize(..choices.len())];
         let weights = [
-            200,                            // Deliver
-            one_of(&[10, 40, 100]),         // Complete
-            one_of(&[10, 30, 60]),          // PassTime
-            one_of(&[0, 8, 30]),            // Propose
-            one_of(&[0, 4, 12]),            // Read
-            one_of(&[0, 0, 6, 40]),         // Lose
-            one_of(&[0, 6, 20]),            // Duplicate
-            one_of(&[0, 0, 2, 5]),          // Cut
-            one_of(&[2, 5, 10]),            // Heal
-            one_of(&[0, 0, 2, 6]),          // Crash
-            one_of(&[0, 0, 0, 0, 0, 0, 1]), // PowerFailure
-            one_of(&[4, 12, 30]),           // Restart
+            200,                         // Deliver
+            one_of(&[20, 60, 200]),      // Complete
+            one_of(&[3, 10, 40]),        // PassTime
+            one_of(&[0, 5, 20]),         // Propose
+            one_of(&[0, 2, 8]),          // Read
+            one_of(&[0, 0, 5, 30]),      // Lose
+            one_of(&[0, 5, 20]),         // Duplicate
+            one_of(&[0, 0, 2, 4]),       // Cut
+            one_of(&[2, 5, 10]),         // Heal
+            one_of(&[0, 0, 1, 3]),       // Crash
+            one_of(&[0, 0, 0, 0, 0, 1]), // PowerFailure
+            one_of(&[5, 20, 50]),        // Restart
         ];
         let in_order = f64::from(one_of(&[100, 100, 90, 50, 0])) / 100.0;
         let bursts = f64::from(one_of(&[0, 20, 60])) / 100.0;
-        let longest_pause = one_of(&[5, 20, 60]).into();
+        let longest_pause = one_of(&[20, 60, 100]).into();
         let aimed_at_leader = f64::from(one_of(&[0, 50, 90])) / 100.0;
+        let reign = one_of(&[0, 0, 20, 50, 100]);
         let command_bytes = one_of(&[8, 8, 300, 1100]) as usize;
-        Self { weights, in_order, bursts, longest_pause, aimed_at_leader, command_bytes }
+        Self { weights, in_order, bursts, longest_pause, aimed_at_leader, reign, command_bytes }
     }
 
     pub(super) fn next(&self, rng: &mut Rng) -> Action {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amaters_cluster_core::message::{Envelope, Message};
-use amaters_cluster_core::{Input, Instant, NodeId, NodeState, Ticket};
+use amaters_cluster_core::{Input, Instant, NodeId, NodeState, Term, Ticket};
 use fastrand::Rng;
 
 use super::checker::Checker;
@@ -28,6 +28,8 @@ pub(super) struct World<'a> {
     promises: Promises,
     coverage: Coverage,
     trace: &'a mut Trace,
+    /// The latest leader's term, and how many steps it has left.
+    reign: (Term, u32),
 }
 
 impl<'a> World<'a> {
@@ -54,6 +56,7 @@ impl<'a> World<'a> {
             promises: Promises::default(),
             coverage: Coverage::default(),
             trace,
+            reign: (Term::NONE, 0),
         };
         for id in world.ids.clone() {
             world.new_clock(id);
@@ -90,6 +93,7 @@ impl<'a> World<'a> {
             action = Action::Lose;
         }
         self.trace.step(|| format!("{step:>8}  {action:?}"));
+        self.end_reign();
         match action {
             Action::Deliver => self.deliver(),
             Action::Complete => self.complete(),
@@ -171,11 +175,12 @@ impl World<'_> {
 // Machines.
 impl World<'_> {
     fn complete(&mut self) -> Check {
-        let id = self.any();
-        let tickets: Vec<Ticket> = self.cluster.member(id).disk.under_way().map(|(ticket, _)| ticket).collect();
-        if tickets.is_empty() {
+        let busy: Vec<NodeId> = (self.ids.iter().copied()).filter(|id| self.cluster.member(*id).disk.unsynced() > 0).collect();
+        if busy.is_empty() {
             return Ok(());
         }
+        let id = busy[self.rng.usize(..busy.len())];
+        let tickets: Vec<Ticket> = self.cluster.member(id).disk.under_way().map(|(ticket, _)| ticket).collect();
         let up_to = tickets[self.rng.usize(..tickets.len())];
         self.complete_up_to(id, up_to, self.weather.bursts)
     }
@@ -200,6 +205,23 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Some leaders don't last long: tails that nobody else has come from those.
+    fn end_reign(&mut self) {
+        let Some(leader) = self.cluster.leader().filter(|_| self.weather.reign > 0) else { return };
+        let term = self.cluster.node(leader).map(|node| node.persistent_state().current_term).unwrap_or_default();
+        if term > self.reign.0 {
+            self.reign = (term, self.rng.u32(1..=self.weather.reign));
+        }
+        self.reign.1 = self.reign.1.saturating_sub(1);
+        if self.reign.1 == 0 && self.rng.bool() {
+            self.crash(leader);
+        } else if self.reign.1 == 0 {
+            self.cluster.isolate(leader);
+            self.trace.detail(|| format!("node {leader} is cut off"));
+            self.reign.1 = self.weather.reign;
+        }
+    }
+
     fn crash_one(&mut self) {
         let victim = self.victim();
         self.crash(victim);
@@ -213,7 +235,7 @@ impl World<'_> {
     fn crash(&mut self, id: NodeId) {
         let Some(node) = self.cluster.node(id) else { return };
         self.coverage.hit_if(node.state() == NodeState::Leader, Rare::LeaderCrashes);
-        let keep = self.rng.usize(..=self.cluster.member(id).disk.unsynced());
+        let keep = self.surviving_writes(id);
         let remains = self.cluster.crash(id, keep);
         self.trace.detail(|| format!("node {id}: {remains:?}"));
         self.coverage.hit_if(remains.lost > 0, Rare::LostWrites);
@@ -221,6 +243,18 @@ impl World<'_> {
         self.coverage.hit_if(remains.torn, Rare::TornWrites);
         self.checker.crashed(id);
         self.ledger.crashed(id);
+    }
+
+    /// How many of a disk's operations that are not durable a crash keeps: any number, and often one that tears a submission.
+    fn surviving_writes(&mut self, id: NodeId) -> usize {
+        let mut before = 0;
+        for (_, operations) in self.cluster.member(id).disk.under_way() {
+            if operations.len() > 1 && self.rng.bool() {
+                return before + self.rng.usize(1..operations.len());
+            }
+            before += operations.len();
+        }
+        self.rng.usize(..=before)
     }
 
     fn restart_one(&mut self) -> Check {

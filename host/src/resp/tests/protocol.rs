@@ -145,7 +145,7 @@ async fn the_third_version_of_the_protocol() {
         ("SET a 1 XX", "_\r\n"),
         ("CONFIG GET save", "%1\r\n$4\r\nsave\r\n$0\r\n\r\n"),
         ("COMMAND DOCS", "%0\r\n"),
-        ("INFO replication", "=31\r\ntxt:# Replication\r\nrole:master\r\n\r\n"),
+        ("INFO replication", "=32\r\ntxt:# Replication\r\nrole:master\r\n\r\n"),
         ("FOO", "-ERR unknown command 'FOO', with args beginning with: \r\n"),
         ("RESET", "+RESET\r\n"),
         ("GET none", "$-1\r\n"),
@@ -158,10 +158,10 @@ async fn the_third_version_of_the_protocol() {
 async fn info_tells_of_raft_and_of_the_keys() {
     run(&[
         ("SET a 1", "+OK\r\n"),
-        ("INFO keyspace", "$43\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n\r\n"),
+        ("INFO keyspace", "$44\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n\r\n"),
         (
             "INFO raft replication",
-            "$171\r\n# Replication\r\nrole:master\r\n\r\n# Raft\r\nraft_id:1\r\nraft_role:leader\r\nraft_term:3\r\nraft_leader:1\r\nraft_commit:7\r\nraft_applied:7\r\nraft_last:8\r\nraft_peers:0\r\n\r\n",
+            "$153\r\n# Replication\r\nrole:master\r\n\r\n# Raft\r\nraft_id:1\r\nraft_role:leader\r\nraft_term:3\r\nraft_leader:1\r\nraft_commit:7\r\nraft_applied:7\r\nraft_last:8\r\nraft_peers:0\r\n\r\n",
         ),
         ("INFO none", "$0\r\n\r\n"),
     ])
@@ -239,7 +239,7 @@ async fn a_scan_goes_on_from_its_cursor() {
 
 #[tokio::test]
 async fn errors_of_the_cluster_have_codes() {
-    let failures: [(fn() -> RaftError, &str); 6] = [
+    let failures: [(MakeError, &str); 6] = [
         (|| RaftError::NoLeader { waited_ms: 2000 }, "CLUSTERDOWN"),
         (|| RaftError::ShuttingDown, "CLUSTERDOWN"),
         (|| RaftError::Overloaded, "TRYAGAIN"),

@@ -38,6 +38,8 @@ struct State {
     power: Option<usize>,
     /// The next call of this kind fails, once.
     fault: Option<(Call, ErrorKind)>,
+    /// What the next read gives, whatever is there.
+    stale: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -57,6 +59,11 @@ impl FaultyDisk {
     /// From here on the next call of that kind fails, once.
     pub(crate) fn fail_next(&self, call: Call, kind: ErrorKind) {
         self.lock().fault = Some((call, kind));
+    }
+
+    /// The next read sees the file as it was, or as it never was: someone is writing.
+    pub(crate) fn read_stale(&self, bytes: Vec<u8>) {
+        self.lock().stale = Some(bytes);
     }
 
     /// Lets so many calls pass, and fails all after them, as if the machine had lost its power.
@@ -184,7 +191,10 @@ impl Disk for FaultyDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let state = self.call(Call::Read)?;
+        let mut state = self.call(Call::Read)?;
+        if let Some(bytes) = state.stale.take() {
+            return Ok(bytes);
+        }
         let inode = *state.names.get(path).ok_or(ErrorKind::NotFound)?;
         Ok(state.inodes[inode].shown.clone())
     }

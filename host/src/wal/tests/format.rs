@@ -32,10 +32,8 @@ fn a_hard_state() {
 
 #[test]
 fn an_append() {
-    let fields = [
-        "2f000000", "02", "0500000000000000", "0700000000000000", "0600000000000000",
-        "0900000000000000", "03000000", "cafe", "61cfb5e8",
-    ];
+    let fields =
+        ["2f000000", "02", "0500000000000000", "0700000000000000", "0600000000000000", "0900000000000000", "03000000", "cafe", "61cfb5e8"];
     assert_eq!(record(Body::Append { first: LogIndex(9), count: 3, entries: &[0xca, 0xfe] }), fields.concat());
 }
 

@@ -5,8 +5,9 @@ use std::io::ErrorKind;
 use amaters_cluster_core::{GroupId, Ticket};
 
 use super::faulty::{Call, FaultyDisk};
-use super::support::{damage, file, open, operation, operations, places, read, write, writer, written};
+use super::support::{SEGMENT, damage, dir, file, open, operation, operations, places, read, write, writer, written};
 use crate::wal::error::WalError;
+use crate::wal::segment;
 
 #[test]
 fn h30_a_failed_write_or_sync_is_reported_once_and_nothing_after_it_is_durable() {
@@ -29,11 +30,13 @@ fn h31_a_failed_write_or_sync_is_never_tried_again() {
     for call in [Call::Write, Call::Sync] {
         let disk = FaultyDisk::default();
         let (writer, reports) = writer(&disk);
+        writer.submit(GroupId(0), Ticket(1), vec![operation(1)]);
+        assert_eq!(reports.recv().unwrap().unwrap(), Ticket(1));
         let before = disk.calls().len();
         disk.fail_next(call, ErrorKind::Other);
-        writer.submit(GroupId(0), Ticket(1), vec![operation(1)]);
-        assert!(reports.recv().unwrap().is_err());
         writer.submit(GroupId(0), Ticket(2), vec![operation(2)]);
+        assert!(reports.recv().unwrap().is_err());
+        writer.submit(GroupId(0), Ticket(3), vec![operation(3)]);
         drop(writer);
         let calls = disk.calls().split_off(before);
         let expected = if call == Call::Write { vec![Call::Write] } else { vec![Call::Write, Call::Sync] };
@@ -123,7 +126,7 @@ fn a_full_disk_says_so_and_the_node_comes_back() {
     disk.fail_next(Call::Write, ErrorKind::StorageFull);
     writer.submit(GroupId(0), Ticket(1), vec![operation(1)]);
     let error = reports.recv().unwrap().unwrap_err().to_string();
-    assert!(error.starts_with("no space for 40 bytes in /wal"), "{error}");
+    assert!(error.starts_with("no space for 72 bytes in /wal"), "{error}");
     drop(writer);
     let (mut journal, found, _) = open(&disk).unwrap();
     assert!(found.is_empty());
@@ -141,7 +144,17 @@ fn space_that_is_back_when_a_segment_is_needed_is_used() {
     }
     drop(journal);
     assert_eq!(read(&disk).unwrap().0, operations(1..=40));
-    assert!(disk.names().iter().all(|path| path.extension().is_some_and(|extension| extension == "wal")), "no half segment is left");
+}
+
+#[test]
+fn half_a_segment_gives_its_space_back() {
+    for call in [Call::Write, Call::Sync, Call::Rename] {
+        let disk = FaultyDisk::default();
+        disk.fail_next(call, ErrorKind::StorageFull);
+        let error = segment::prepare(&disk, dir(), 1, SEGMENT, None).err().expect("the error is passed on");
+        assert!(matches!(error, WalError::DiskFull { needed: SEGMENT, .. }), "{error}");
+        assert!(disk.names().is_empty());
+    }
 }
 
 #[test]
@@ -150,5 +163,5 @@ fn any_other_failure_to_prepare_a_segment_ends_the_writer_when_it_is_needed() {
     let (mut journal, ..) = open(&disk).unwrap();
     disk.fail_next(Call::Rename, ErrorKind::Other);
     let failed = (1..=40).find(|n| write(&mut journal, &[operation(*n)]).is_err());
-    assert_eq!(failed, Some(15), "the first record of the second segment");
+    assert_eq!(failed, Some(16), "the first record of the second segment");
 }

@@ -14,7 +14,7 @@ use crate::wal::record::Body;
 use crate::wal::segment;
 use crate::wal::{WalDiagnostics, WalOptions, WalWriter, recovery};
 
-/// Some 14 short records fit.
+/// Some 15 short records fit.
 pub(crate) const SEGMENT: u64 = 1024;
 
 pub(crate) fn dir() -> &'static Path {
