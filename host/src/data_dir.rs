@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock        locked exclusively for as long as the node lives; holds its process id
-//! DIR/identity    the cluster and the node: written once
+//! DIR/identity    the cluster, the node and the voters: written once
 //! DIR/wal/        the journal
 //! ```
 
@@ -34,6 +34,8 @@ pub struct Identity {
     pub cluster: String,
     /// The node.
     pub node: NodeId,
+    /// The voters, in any order. A node that is started among others could commit without those that its log counts on.
+    pub voters: Vec<NodeId>,
 }
 
 /// Why a directory can't be used.
@@ -73,6 +75,19 @@ pub enum DataDirError {
         found: Identity,
         /// Who wants it.
         expected: Identity,
+    },
+    /// The node was a member of other company.
+    #[error(
+        "{} belongs to a cluster of the nodes {}, and this start names {}: give the same --peer flags as before; the members of a cluster can't be \
+         changed yet", .path.display(), list(.found), list(.expected)
+    )]
+    OtherVoters {
+        /// The directory.
+        path: PathBuf,
+        /// The voters that it was made for.
+        found: Vec<NodeId>,
+        /// The voters that were named.
+        expected: Vec<NodeId>,
     },
     /// The directory was laid out by a newer version.
     #[error("{} has format {got}, and this version knows format {FORMAT}: start the version that wrote it, or a newer one", .path.display())]
@@ -127,10 +142,12 @@ impl DataDir {
             }
             Err(error) => return Err(failed("read", &file)(error)),
         };
-        if found == *expected {
-            return Ok(());
+        let path = self.path.clone();
+        if (&found.cluster, found.node) != (&expected.cluster, expected.node) {
+            return Err(DataDirError::Foreign { path, found, expected: expected.clone() });
         }
-        Err(DataDirError::Foreign { path: self.path.clone(), found, expected: expected.clone() })
+        let expected = sorted(&expected.voters);
+        if found.voters == expected { Ok(()) } else { Err(DataDirError::OtherVoters { path, found: found.voters, expected }) }
     }
 
     fn parse_identity(&self, file: &Path, text: &str) -> Result<Identity, DataDirError> {
@@ -140,8 +157,8 @@ impl DataDir {
         if format != FORMAT {
             return Err(DataDirError::UnsupportedFormat { path: self.path.clone(), got: format });
         }
-        let IdentityFile { cluster, node, .. } = toml::from_str(text).map_err(unreadable)?;
-        Ok(Identity { cluster, node: NodeId(node) })
+        let IdentityFile { cluster, node, voters, .. } = toml::from_str(text).map_err(unreadable)?;
+        Ok(Identity { cluster, node, voters })
     }
 }
 
@@ -154,7 +171,8 @@ struct Format {
 struct IdentityFile {
     format: u32,
     cluster: String,
-    node: u64,
+    node: NodeId,
+    voters: Vec<NodeId>,
 }
 
 /// Takes the lock, and says in the file who has it.
@@ -178,7 +196,7 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
 /// Writes beside and renames, so that a crash leaves no half of it.
 fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
     let path = dir.join("identity");
-    let content = IdentityFile { format: FORMAT, cluster: identity.cluster.clone(), node: identity.node.0 };
+    let content = IdentityFile { format: FORMAT, cluster: identity.cluster.clone(), node: identity.node, voters: sorted(&identity.voters) };
     let write = || {
         let text = toml::to_string(&content).map_err(io::Error::other)?;
         let temporary = dir.join("identity.tmp");
@@ -191,6 +209,16 @@ fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
     write().map_err(failed("write", &path))
 }
 
+fn sorted(voters: &[NodeId]) -> Vec<NodeId> {
+    let mut voters = voters.to_vec();
+    voters.sort_unstable();
+    voters
+}
+
+fn list(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |source| DataDirError::Io { action, path: path.to_owned(), source }
 }
@@ -200,7 +228,7 @@ mod tests {
     use super::*;
 
     fn identity(cluster: &str, node: u64) -> Identity {
-        Identity { cluster: cluster.to_owned(), node: NodeId(node) }
+        Identity { cluster: cluster.to_owned(), node: NodeId(node), voters: vec![NodeId(1), NodeId(2), NodeId(3)] }
     }
 
     #[test]
@@ -233,6 +261,17 @@ mod tests {
             assert!(error.to_string().contains("holds the data of node 1 of cluster 'c'"), "{error}");
         }
         DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+    }
+
+    #[test]
+    fn a_member_of_three_is_not_started_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path(), &identity("c", 1)).unwrap());
+        let alone = Identity { voters: vec![NodeId(1)], ..identity("c", 1) };
+        let error = DataDir::open(dir.path(), &alone).unwrap_err().to_string();
+        assert!(error.contains("belongs to a cluster of the nodes 1, 2, 3, and this start names 1"), "{error}");
+        let reordered = Identity { voters: vec![NodeId(3), NodeId(1), NodeId(2)], ..identity("c", 1) };
+        DataDir::open(dir.path(), &reordered).unwrap();
     }
 
     #[test]

@@ -242,8 +242,9 @@ fn in_memory() -> OpenStorage {
 }
 
 fn trap_counter(registry: &prometheus::Registry) -> prometheus::IntCounter {
-    let traps = prometheus::IntCounter::new("amaters_cluster_component_traps_total", "Instances of the component that trapped and were replaced.")
-        .expect("the name is valid");
+    let traps =
+        prometheus::IntCounter::new("amaters_cluster_component_traps_total", "Instances of the component that trapped and were replaced.")
+            .expect("the name is valid");
     // A second node on the same registry shares nothing with the first: its count is just not shown.
     let _ = registry.register(Box::new(traps.clone()));
     traps

@@ -45,11 +45,7 @@ struct PendingWrite {
 }
 
 impl Ports {
-    pub(crate) fn new(
-        network: Arc<dyn Network>,
-        machine: Box<dyn StateMachine>,
-        request_timeout: Duration,
-    ) -> Self {
+    pub(crate) fn new(network: Arc<dyn Network>, machine: Box<dyn StateMachine>, request_timeout: Duration) -> Self {
         let request_timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
         let waiting = Waiting { last_token: 0, writes: BTreeMap::new(), reads: BTreeMap::new(), request_timeout_ms };
         Self { storage: None, network, machine, waiting }

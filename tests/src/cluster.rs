@@ -4,15 +4,17 @@
 //! them, submissions on the [disk](Disk) until it completes them; each node has a clock of its own. The verbs under "stories" move many
 //! things at once, for tests that care about one fault and want the rest to work.
 
+mod effects;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Committed, Config, Effect, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection, Ticket,
-    Token, wire,
+    Committed, Config, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection, Ticket, Token,
+    wire,
 };
 
 use crate::disk::{Disk, Remains};
@@ -362,53 +364,5 @@ impl Cluster {
     fn next_token(&mut self) -> Token {
         self.last_token = self.last_token.next();
         self.last_token
-    }
-}
-
-// What nodes ask for.
-impl Cluster {
-    fn carry_out(&mut self, id: NodeId, effect: Effect) {
-        digest(&mut self.digest, id, &effect);
-        let event = match effect {
-            Effect::Persist { ticket, operations } => {
-                self.member_mut(id).disk.submit(ticket, operations.clone());
-                Event::Submitted(id, ticket, operations)
-            }
-            Effect::Send { to, envelope } => {
-                let envelope = Rc::new(wire::decode_envelope(&envelope).expect("a node's own envelopes are well-formed"));
-                assert_eq!((envelope.from, envelope.to), (id, to), "an envelope names its sender and its receiver");
-                self.pool.push(InFlight { envelope: Rc::clone(&envelope), copy: false });
-                Event::Sent(envelope)
-            }
-            Effect::Apply { commands } => {
-                self.member_mut(id).machine.extend(commands.iter().cloned());
-                let own = commands.iter().filter_map(|committed| Some((committed.token?, Outcome::Applied(committed.index))));
-                self.outcomes.extend(own);
-                Event::Applied(id, commands)
-            }
-            Effect::ServeReads { tokens } => {
-                let state = self.member(id).machine.last().map_or(LogIndex::NONE, |committed| committed.index);
-                self.outcomes.extend(tokens.iter().map(|token| (*token, Outcome::Served(state))));
-                Event::Served(id, tokens)
-            }
-            Effect::Reject { requests } => {
-                self.outcomes.extend(requests.iter().map(|rejected| (rejected.token, Outcome::Rejected(rejected.reason))));
-                Event::Rejected(id, requests)
-            }
-            Effect::Log { level, message } => Event::Noted(id, level, message),
-        };
-        self.events.push(event);
-    }
-}
-
-/// Everything that an effect says goes into the fingerprint.
-fn digest(digest: &mut DefaultHasher, id: NodeId, effect: &Effect) {
-    digest.write_u64(id.0);
-    match effect {
-        Effect::Send { to, envelope } => {
-            digest.write_u64(to.0);
-            digest.write(envelope);
-        }
-        other => digest.write(format!("{other:?}").as_bytes()),
     }
 }

@@ -25,7 +25,8 @@ fn mistakes_on_the_command_line_are_explained_and_exit_with_2() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("data").display().to_string();
     let start = |arguments: &[&str]| run(&[&["start", "--data-dir", &data_dir], arguments].concat());
-    let peers = |count: usize| (1..=count).flat_map(|id| ["--peer".to_owned(), format!("{id}=127.0.0.1:{}", 7100 + id)]).collect::<Vec<_>>();
+    let peers =
+        |count: usize| (1..=count).flat_map(|id| ["--peer".to_owned(), format!("{id}=127.0.0.1:{}", 7100 + id)]).collect::<Vec<_>>();
     let with_peers = |id: &str, count: usize| {
         let peers = peers(count);
         let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
@@ -34,9 +35,9 @@ fn mistakes_on_the_command_line_are_explained_and_exit_with_2() {
     for (what, output, words) in [
         ("peers without the own id", with_peers("4", 3), "4"),
         ("eight voters", with_peers("1", 8), "7"),
-        ("an id twice", start(&["--id", "1", "--peer", "1=127.0.0.1:7101", "--peer", "1=127.0.0.1:7102"]), "twice"),
+        ("an id twice", start(&["--id", "1", "--peer", "1=127.0.0.1:7101", "--peer", "1=127.0.0.1:7102"]), "each id once"),
         ("id 0", start(&["--id", "0"]), "1"),
-        ("a peer without address", start(&["--id", "1", "--peer", "1"]), "ID=ADDR"),
+        ("a peer without address", start(&["--id", "1", "--peer", "1"]), "ID=HOST:PORT"),
         ("a port that is none", start(&["--listen", "127.0.0.1:99999"]), "127.0.0.1:99999"),
         ("listening to the world", start(&["--client", "0.0.0.0:6391"]), "--insecure"),
         ("an unknown flag", start(&["--colour"]), "--colour"),
@@ -75,8 +76,10 @@ fn a_directory_in_use_or_of_another_node_or_cluster_is_refused() {
     assert!(complaint(&output).contains("lock") || complaint(&output).contains("in use"), "{}", complaint(&output));
 
     cluster.kill(1);
-    for other in [["--id", "2"], ["--cluster", "another"]] {
-        let output = run(&[&["start", "--data-dir", &data_dir], other.as_slice(), free.as_slice()].concat());
+    for other in [["--id", "2", "--peer", "2=127.0.0.1:1"], ["--id", "1", "--peer", "1=127.0.0.1:1"]] {
+        let cluster = if other[1] == "1" { "another" } else { "ukehi" };
+        let start = ["start", "--data-dir", &data_dir, "--cluster", cluster, "--listen", "127.0.0.2:0"];
+        let output = run(&[start.as_slice(), other.as_slice(), &free[2..]].concat());
         assert_eq!(output.status.code(), Some(1));
         assert!(complaint(&output).contains(&data_dir), "{}", complaint(&output));
     }
@@ -152,7 +155,7 @@ fn a_stranger_on_the_peer_port_is_counted() {
     talk(cluster.node(1).listen, b"GET / HTTP/1.1\r\n\r\n");
     wait_until("the close is counted", || {
         let text = ureq::get(format!("http://{}/metrics", cluster.node(1).admin)).call().ok()?.body_mut().read_to_string().ok()?;
-        let counted = |line: &str| line.starts_with("amaters_cluster_transport_closed") && !line.ends_with(" 0");
+        let counted = |line: &str| line.starts_with("amaters_cluster_transport_closes_total{") && !line.ends_with(" 0");
         text.lines().any(counted).then_some(())
     });
 }

@@ -16,7 +16,10 @@ fn h02_truncation_without_a_conflict_is_found() {
 #[test]
 fn h03_committing_entries_of_earlier_terms_by_counting_is_found() {
     let failure = found(Bug::CommitEarlierTerms);
-    assert!(failure.reason.contains("leader completeness") || failure.reason.contains("lost"), "figure 8 loses a committed entry: {failure}");
+    assert!(
+        failure.reason.contains("leader completeness") || failure.reason.contains("lost"),
+        "figure 8 loses a committed entry: {failure}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `ukehi start`: a node from its data directory to its last connection.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ pub fn run(options: StartOptions) -> Result<ExitCode> {
 }
 
 async fn serve(options: StartOptions) -> Result<()> {
-    let identity = Identity { cluster: options.cluster.clone(), node: options.id };
+    let voters = options.peers.keys().copied().collect();
+    let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters };
     let data_dir = DataDir::open(&options.data_dir, &identity)?;
     let ports = Ports::bind(&options).await?;
     let registry = Registry::new();
@@ -138,7 +139,7 @@ fn start_node(
     };
     let metrics = TransportMetrics::register(registry)?;
     let wal_dir = data_dir.wal();
-    let wal_options = WalOptions { segment_size: options.segment_size, ..WalOptions::default() };
+    let wal_options = WalOptions { segment_size: options.segment_size };
     let mut transport = None;
     let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
         let started = Transport::start(config, listener, inlet, metrics, stopping).map_err(RaftError::Network)?;
@@ -174,7 +175,10 @@ impl admin::StatusSource for Handle {
 }
 
 fn init_log(options: &StartOptions) {
-    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&options.log_filter)).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&options.log_filter))
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     // An embedding test may have set one already.
     let _ = match options.log_format {
         LogFormat::Human => lines.try_init(),

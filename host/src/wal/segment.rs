@@ -16,8 +16,8 @@ const MAGIC: &[u8; 8] = b"UKEHIWAL";
 const EXTENSION: &str = ".wal";
 const TEMPORARY: &str = ".tmp";
 
-/// What fills a new segment, and how much of it at once. Each piece is synced before the next: a disk that gets all of a segment to
-/// write in one go makes the node's own small writes wait behind it.
+/// What fills a new segment, and how much of it at once. Beside a journal in use each piece is synced before the next: a disk that gets all of
+/// a segment to write in one go makes the small writes of the journal wait behind it.
 static ZEROS: [u8; 4 << 20] = [0; 4 << 20];
 
 /// What a segment says about itself.
@@ -106,13 +106,15 @@ pub(crate) fn prepare(
         while done < bytes {
             let piece = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(ZEROS.len());
             file.write_at(&ZEROS[..piece], done)?;
-            file.sync()?;
             done += piece as u64;
+            if header.is_none() {
+                file.sync()?;
+            }
         }
         if let Some(header) = header {
             file.write_at(&header.encode(), 0)?;
-            file.sync()?;
         }
+        file.sync()?;
         disk.rename(&temporary, &path)?;
         disk.sync_dir(dir)?;
         Ok(file)

@@ -115,7 +115,9 @@ impl Ledger {
             State::Rejected(reason) if reason != Rejection::UnknownOutcome => {
                 Err(format!("request {token} was refused ({reason:?}), and is committed as {}", entry.id))
             }
-            _ if request.node != origin.node => Err(format!("entry {} names node {} as its origin: it is node {}", entry.id, origin.node, request.node)),
+            _ if request.node != origin.node => {
+                Err(format!("entry {} names node {} as its origin: it is node {}", entry.id, origin.node, request.node))
+            }
             _ => Ok(()),
         }
     }
@@ -181,7 +183,9 @@ impl Ledger {
             coverage.hit_if(term > request.asked_in, Rare::ReadsAcrossLeaders);
             let Kind::Read { floor } = request.kind else { return Err(format!("request {token} is not a read, and is served")) };
             if state < floor {
-                return Err(format!("stale read: node {node} serves read {token} from entry {state}, a client had seen entry {floor} before"));
+                return Err(format!(
+                    "stale read: node {node} serves read {token} from entry {state}, a client had seen entry {floor} before"
+                ));
             }
         }
         self.seen = self.seen.max(state);

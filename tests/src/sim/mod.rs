@@ -135,6 +135,9 @@ impl fmt::Display for Failure {
         writeln!(f, "seed {seed}, {nodes} nodes: {}", self.reason)?;
         self.trace.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         let bug = BUGS.iter().find(|(_, known)| Some(*known) == bug).map_or(String::new(), |(row, _)| format!(" --bug {row}"));
-        write!(f, "to see it again: cargo xtask sim --seeds 1 --from {seed} --nodes {nodes} --steps {steps} --trace{bug}")
+        write!(
+            f,
+            "to see all of it: cargo run --release --package amaters-cluster-tests --bin sim -- --from {seed} --nodes {nodes} --steps {steps} --trace{bug}"
+        )
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amaters_cluster_core::message::{AppendOutcome, Envelope, Message};
+use amaters_cluster_core::message::{AppendEntriesResponse, AppendOutcome, Envelope, Message};
 use amaters_cluster_core::{NodeId, Term, Token};
 
 use super::Check;
@@ -21,24 +21,23 @@ pub(super) struct Promises {
 impl Promises {
     /// A node has sent a message.
     pub(super) fn check(&mut self, cluster: &Cluster, envelope: &Envelope, coverage: &mut Coverage) -> Check {
+        self.count(&envelope.message, coverage);
+        let (from, to) = (envelope.from, envelope.to);
         match &envelope.message {
-            Message::RequestVoteRequest(request) => self.check_vote(cluster, envelope.from, request.term, envelope.from),
-            Message::RequestVoteResponse(response) if response.vote_granted => {
-                self.check_vote(cluster, envelope.from, response.term, envelope.to)
+            Message::RequestVoteRequest(request) => self.check_vote(cluster, from, request.term, from),
+            Message::RequestVoteResponse(response) if response.vote_granted => self.check_vote(cluster, from, response.term, to),
+            Message::AppendEntriesResponse(response) => check_acknowledgement(cluster, from, response),
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&mut self, message: &Message, coverage: &mut Coverage) {
+        match message {
+            Message::PreVoteResponse(response) => coverage.hit_if(!response.vote_granted, Rare::PreVotesRefused),
+            Message::RequestVoteResponse(response) => coverage.hit_if(!response.vote_granted, Rare::VotesRefused),
+            Message::AppendEntriesResponse(response) => {
+                coverage.hit_if(matches!(response.outcome, AppendOutcome::Conflict { .. }), Rare::Conflicts);
             }
-            Message::RequestVoteResponse(_) => Ok(coverage.hit(Rare::VotesRefused)),
-            Message::PreVoteResponse(response) => Ok(coverage.hit_if(!response.vote_granted, Rare::PreVotesRefused)),
-            Message::AppendEntriesResponse(response) => match response.outcome {
-                AppendOutcome::Appended { match_index } => {
-                    let durable = cluster.member(envelope.from).disk.durable();
-                    let is_durable = match_index.is_none() || durable.term_at(match_index).is_some();
-                    // One that belongs to an earlier term was true when it was given, and may wait longer than the entries live.
-                    let late = cluster.node(envelope.from).is_some_and(|node| node.persistent_state().current_term > response.term);
-                    let lie = || format!("node {} acknowledges entry {match_index}, which it may lose in a crash", envelope.from);
-                    if is_durable || late { Ok(()) } else { Err(lie()) }
-                }
-                AppendOutcome::Conflict { .. } => Ok(coverage.hit(Rare::Conflicts)),
-            },
             Message::ForwardRequest(request) => {
                 let payloads = request.proposals.iter().filter_map(|proposal| proposal.payload.as_ref());
                 for token in payloads.filter_map(|payload| token_of(payload)) {
@@ -48,9 +47,8 @@ impl Promises {
                         Some(_) => coverage.hit(Rare::ForwardsToLaterLeader),
                     }
                 }
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 
@@ -66,4 +64,16 @@ impl Promises {
         }
         Err(format!("node {voter} tells of its vote for node {candidate} in term {term}, which it may forget in a crash"))
     }
+}
+
+/// Whoever acknowledges entries has them on its disk.
+fn check_acknowledgement(cluster: &Cluster, node: NodeId, response: &AppendEntriesResponse) -> Check {
+    let AppendOutcome::Appended { match_index } = response.outcome else { return Ok(()) };
+    let is_durable = match_index.is_none() || cluster.member(node).disk.durable().term_at(match_index).is_some();
+    // An acknowledgement in an earlier term was true when it was given; a later leader may have had the entries replaced since.
+    let late = cluster.node(node).is_some_and(|node| node.persistent_state().current_term > response.term);
+    if is_durable || late {
+        return Ok(());
+    }
+    Err(format!("node {node} acknowledges entry {match_index}, which it may lose in a crash"))
 }

@@ -95,19 +95,20 @@ impl<'a> World<'a> {
         self.trace.step(|| format!("{step:>8}  {action:?}"));
         self.end_reign();
         match action {
-            Action::Deliver => self.deliver(),
-            Action::Complete => self.complete(),
-            Action::PassTime => self.pass_time(),
-            Action::Propose => self.propose(),
-            Action::Read => self.read(),
-            Action::Lose => Ok(self.lose()),
-            Action::Duplicate => Ok(self.duplicate()),
-            Action::Cut => Ok(self.cut()),
-            Action::Heal => Ok(self.cluster.heal()),
-            Action::Crash => Ok(self.crash_one()),
-            Action::PowerFailure => Ok(self.crash_all()),
-            Action::Restart => self.restart_one(),
+            Action::Deliver => return self.deliver(),
+            Action::Complete => return self.complete(),
+            Action::PassTime => return self.pass_time(),
+            Action::Propose => return self.propose(),
+            Action::Read => return self.read(),
+            Action::Restart => return self.restart_one(),
+            Action::Lose => self.lose(),
+            Action::Duplicate => self.duplicate(),
+            Action::Cut => self.cut(),
+            Action::Heal => self.cluster.heal(),
+            Action::Crash => self.crash_one(),
+            Action::PowerFailure => self.crash_all(),
         }
+        Ok(())
     }
 }
 

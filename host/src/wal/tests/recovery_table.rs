@@ -169,14 +169,13 @@ fn row_j_damage_in_a_segment_that_is_not_the_last_is_refused() {
     let places = places(&disk);
     let last = places.iter().rposition(|(segment, ..)| *segment == 1).unwrap();
     let (_, start, end) = places[last];
-    let changes: [Box<dyn FnOnce(&mut Vec<u8>)>; 3] = [
-        Box::new(move |image| image[start + 35] ^= 1),
-        Box::new(move |image| image[start..end].fill(0)),
-        Box::new(move |image| image.truncate(start + 10)),
-    ];
-    for change in changes {
+    let whole = disk.get(&file(1)).unwrap();
+    let (mut flipped, mut lost) = (whole.clone(), whole.clone());
+    flipped[start + 35] ^= 1;
+    lost[start..end].fill(0);
+    for image in [flipped, lost, whole[..start + 10].to_vec()] {
         let disk = disk.copy();
-        disk.edit(&file(1), change);
+        disk.put(&file(1), image);
         let found = damage(open(&disk));
         assert_eq!((found.path, found.offset, found.sequence), (file(1), start as u64, last as u64 + 1));
         assert!(found.proof.contains("0000000000000002.wal"), "{}", found.proof);

@@ -1,0 +1,55 @@
+//! Carries out what nodes ask for.
+
+use std::hash::{DefaultHasher, Hasher as _};
+use std::rc::Rc;
+
+use amaters_cluster_core::{Effect, LogIndex, NodeId, wire};
+
+use super::{Cluster, Event, InFlight, Outcome};
+
+impl Cluster {
+    pub(super) fn carry_out(&mut self, id: NodeId, effect: Effect) {
+        digest(&mut self.digest, id, &effect);
+        let event = match effect {
+            Effect::Persist { ticket, operations } => {
+                self.member_mut(id).disk.submit(ticket, operations.clone());
+                Event::Submitted(id, ticket, operations)
+            }
+            Effect::Send { to, envelope } => {
+                let envelope = Rc::new(wire::decode_envelope(&envelope).expect("a node's own envelopes are well-formed"));
+                assert_eq!((envelope.from, envelope.to), (id, to), "an envelope names its sender and its receiver");
+                self.pool.push(InFlight { envelope: Rc::clone(&envelope), copy: false });
+                Event::Sent(envelope)
+            }
+            Effect::Apply { commands } => {
+                self.member_mut(id).machine.extend(commands.iter().cloned());
+                let own = commands.iter().filter_map(|committed| Some((committed.token?, Outcome::Applied(committed.index))));
+                self.outcomes.extend(own);
+                Event::Applied(id, commands)
+            }
+            Effect::ServeReads { tokens } => {
+                let state = self.member(id).machine.last().map_or(LogIndex::NONE, |committed| committed.index);
+                self.outcomes.extend(tokens.iter().map(|token| (*token, Outcome::Served(state))));
+                Event::Served(id, tokens)
+            }
+            Effect::Reject { requests } => {
+                self.outcomes.extend(requests.iter().map(|rejected| (rejected.token, Outcome::Rejected(rejected.reason))));
+                Event::Rejected(id, requests)
+            }
+            Effect::Log { level, message } => Event::Noted(id, level, message),
+        };
+        self.events.push(event);
+    }
+}
+
+/// Everything that an effect says goes into the fingerprint.
+fn digest(digest: &mut DefaultHasher, id: NodeId, effect: &Effect) {
+    digest.write_u64(id.0);
+    match effect {
+        Effect::Send { to, envelope } => {
+            digest.write_u64(to.0);
+            digest.write(envelope);
+        }
+        other => digest.write(format!("{other:?}").as_bytes()),
+    }
+}
