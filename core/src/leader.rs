@@ -47,7 +47,7 @@ impl Node {
                 return;
             }
             for (sequence, reason) in self.append_proposals(self.config.id, run, given) {
-                if let Some(token) = self.proposals.resolve(run, sequence) {
+                if let Some(token) = self.proposals.resolve(run, sequence, self.now) {
                     self.reject(token, reason);
                 }
             }
@@ -75,7 +75,12 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let run = request.run;
         let (new, received) = leader.streams.take(from, request);
+        let repeated = new.is_empty();
         let refused = self.append_proposals(from, run, new);
+        // As a rule the sender learns that its proposals came when they are applied.
+        if refused.is_empty() && !repeated {
+            return;
+        }
         let response = ForwardResponse { term: self.persistent.current_term, run, received, refused };
         self.send(from, Message::ForwardResponse(response));
     }

@@ -164,7 +164,7 @@ pub struct Forwarded {
     pub payload: Option<Payload>,
 }
 
-/// Answers a [`ForwardRequest`].
+/// Answers a [`ForwardRequest`] of which something was refused, or which brought nothing new. Others are answered by the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardResponse {
     /// The answering node's term.

@@ -337,7 +337,7 @@ impl Node {
             }
             if let EntryKind::Command { origin, payload } = &entry.kind {
                 let own = origin.node == self.config.id;
-                let token = if own { self.proposals.resolve(origin.run, origin.sequence) } else { None };
+                let token = if own { self.proposals.resolve(origin.run, origin.sequence, self.now) } else { None };
                 commands.push(Committed { index: entry.id.index, term: entry.id.term, token, command: payload.clone() });
             }
         }
@@ -370,7 +370,7 @@ impl Node {
     fn on_forward_response(&mut self, response: &ForwardResponse) {
         self.proposals.received(response.run, response.term, response.received, self.now);
         for (sequence, reason) in &response.refused {
-            if let Some(token) = self.proposals.resolve(response.run, *sequence) {
+            if let Some(token) = self.proposals.resolve(response.run, *sequence, self.now) {
                 self.reject(token, *reason);
             }
         }

@@ -6,6 +6,10 @@ use std::time::Duration;
 use crate::log::RaftLog;
 use crate::types::{EntryId, Instant, LogIndex};
 
+/// The least time between two requests to a peer that has one under way. What gathers meanwhile shares one envelope and one write of the peer's
+/// disk; where an answer takes longer than this, requests flow without waiting for it.
+const PACE: Duration = Duration::from_micros(500);
+
 /// A leader's view of a peer: `next_index` and `match_index` of the Raft paper (figure 2), and a window of requests under way.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -36,6 +40,8 @@ enum Mode {
         inflight: VecDeque<LogIndex>,
         /// When the first of them left, or the last answer came.
         since: Instant,
+        /// When the last of them left.
+        sent_at: Instant,
     },
 }
 
@@ -54,7 +60,7 @@ impl Progress {
 
     /// Whether a request with entries from `next_index` may leave. One that got no answer for `retry` counts as lost.
     pub(crate) fn may_send(&mut self, now: Instant, last_index: LogIndex, max_inflight: usize, retry: Duration) -> bool {
-        if let Mode::Replicate { inflight, since } = &self.mode
+        if let Mode::Replicate { inflight, since, .. } = &self.mode
             && !inflight.is_empty()
             && now.since(*since) >= retry
         {
@@ -64,7 +70,10 @@ impl Progress {
         match &self.mode {
             // A probe goes out even with nothing to send: its answer tells where the logs agree.
             Mode::Probe { sent_at } => sent_at.is_none_or(|sent| now.since(sent) >= retry),
-            Mode::Replicate { inflight, .. } => self.next_index <= last_index && inflight.len() < max_inflight,
+            Mode::Replicate { inflight, sent_at, .. } => {
+                let paced = inflight.is_empty() || now.since(*sent_at) >= PACE;
+                self.next_index <= last_index && inflight.len() < max_inflight && paced
+            }
         }
     }
 
@@ -73,7 +82,8 @@ impl Progress {
         self.commit_sent = commit;
         match &mut self.mode {
             Mode::Probe { sent_at } => *sent_at = Some(now),
-            Mode::Replicate { inflight, since } => {
+            Mode::Replicate { inflight, since, sent_at } => {
+                *sent_at = now;
                 if inflight.is_empty() {
                     *since = now;
                 }
@@ -96,8 +106,10 @@ impl Progress {
         self.match_index = self.match_index.max(match_index);
         self.next_index = self.next_index.max(self.match_index.next());
         match &mut self.mode {
-            Mode::Probe { .. } => self.mode = Mode::Replicate { inflight: VecDeque::new(), since: now },
-            Mode::Replicate { inflight, since } => {
+            Mode::Probe { .. } => {
+                self.mode = Mode::Replicate { inflight: VecDeque::new(), since: now, sent_at: now };
+            }
+            Mode::Replicate { inflight, since, .. } => {
                 *since = now;
                 while inflight.pop_front_if(|last| *last <= match_index).is_some() {}
             }
@@ -154,11 +166,12 @@ mod tests {
         let mut peer = Progress::new(LogIndex(5), at(0));
         assert!(peer.may_send(at(0), LogIndex(5), 2, RETRY));
         peer.sent(at(0), LogIndex(5), LogIndex(0));
-        assert!(!peer.may_send(at(10), LogIndex(6), 2, RETRY));
-        peer.appended(at(20), LogIndex(5));
+        assert!(!peer.may_send(at(4), LogIndex(6), 2, RETRY));
+        peer.appended(at(5), LogIndex(5));
         for last in [6, 7] {
-            assert!(peer.may_send(at(20), LogIndex(9), 2, RETRY));
-            peer.sent(at(20), LogIndex(last), LogIndex(0));
+            assert!(peer.may_send(at(last), LogIndex(9), 2, RETRY));
+            peer.sent(at(last), LogIndex(last), LogIndex(0));
+            assert!(!peer.may_send(at(last), LogIndex(9), 2, RETRY), "what comes at once goes together");
         }
         assert!(!peer.may_send(at(20), LogIndex(9), 2, RETRY), "the window is full");
         peer.appended(at(30), LogIndex(6));

@@ -44,7 +44,8 @@ struct Stream {
     received: u64,
     /// The sequences at the positions after that.
     unreceived: VecDeque<u64>,
-    sent_at: Instant,
+    /// Since when the first of them waits to be taken, or to be sent again.
+    waiting_since: Instant,
 }
 
 impl Proposals {
@@ -94,18 +95,20 @@ impl Proposals {
         }
         let given = self.give_to(term, max_bytes);
         if given.is_empty() {
-            let lost = !self.stream.unreceived.is_empty() && now.since(self.stream.sent_at) >= retry;
+            let lost = !self.stream.unreceived.is_empty() && now.since(self.stream.waiting_since) >= retry;
             return lost.then(|| self.repeat(now, max_bytes));
         }
         let position = self.stream.received + self.stream.unreceived.len() as u64 + 1;
+        if self.stream.unreceived.is_empty() {
+            self.stream.waiting_since = now;
+        }
         self.stream.unreceived.extend(given.iter().map(|proposal| proposal.sequence));
-        self.stream.sent_at = now;
         Some(ForwardRequest { term, run: self.run, position, proposals: given })
     }
 
     /// Sends again what the leader has not confirmed, from the first on.
     fn repeat(&mut self, now: Instant, max_bytes: usize) -> ForwardRequest {
-        self.stream.sent_at = now;
+        self.stream.waiting_since = now;
         let mut bytes = 0;
         let payload = |sequence| self.pending.get(&sequence).map(|pending| pending.payload.clone());
         let proposals = (self.stream.unreceived.iter())
@@ -128,13 +131,19 @@ impl Proposals {
         let news = usize::try_from(received - stream.received).unwrap_or(usize::MAX).min(stream.unreceived.len());
         stream.unreceived.drain(..news);
         stream.received += news as u64;
-        stream.sent_at = now;
+        stream.waiting_since = now;
     }
 
     /// The outcome of a proposal is known: its token, if it was still waited for.
-    pub(crate) fn resolve(&mut self, run: u64, sequence: u64) -> Option<Token> {
+    pub(crate) fn resolve(&mut self, run: u64, sequence: u64, now: Instant) -> Option<Token> {
         if run != self.run {
             return None;
+        }
+        // A stream is taken in order: the leader has all that was sent before it too.
+        if let Some(at) = self.stream.unreceived.iter().position(|sent| *sent == sequence) {
+            self.stream.unreceived.drain(..=at);
+            self.stream.received += at as u64 + 1;
+            self.stream.waiting_since = now;
         }
         let pending = self.pending.remove(&sequence)?;
         self.pending_bytes -= pending.payload.len();
@@ -241,10 +250,10 @@ mod tests {
         let mut sender = proposals(2);
         sender.forward_to(Term(1), Instant(0), RETRY, 100).unwrap();
         assert_eq!(sender.forward_to(Term(2), Instant(0), RETRY, 100), None, "the leader of term 1 may have both");
-        assert_eq!(sender.resolve(7, 1), Some(Token(1)));
+        assert_eq!(sender.resolve(7, 1, Instant(0)), Some(Token(1)));
         sender.reclaim_before(Term(2));
         assert_eq!(sequences(&sender.forward_to(Term(2), Instant(0), RETRY, 100).unwrap()), [2]);
-        assert_eq!(sender.resolve(6, 2), None, "another run's");
+        assert_eq!(sender.resolve(6, 2, Instant(0)), None, "another run's");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Contents {
     pub(crate) status: Vec<oneshot::Sender<Status>>,
     pub(crate) storage_failure: Option<crate::wal::WalError>,
     pub(crate) closed: bool,
+    /// Whether the node's thread waits to be woken: telling it otherwise costs a system call for nothing.
+    sleeping: bool,
 }
 
 /// Commands of one caller, and where their outcomes go.
@@ -54,9 +56,15 @@ pub(crate) struct ReadRequest {
 impl Inbox {
     /// Takes everything that is there, or waits up to `patience` for something to come.
     pub(crate) fn take(&self, patience: Duration) -> Contents {
-        let contents = self.lock();
-        let waited = self.filled.wait_timeout_while(contents, patience, |contents| contents.is_empty());
-        let (mut contents, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.lock();
+        if contents.is_empty() {
+            contents.sleeping = true;
+            let waited = self.filled.wait_timeout_while(contents, patience, |contents| contents.is_empty());
+            drop(waited);
+            // Whoever woke this thread may have more at hand, and so may others: on a busy machine they get their turn first, and the burst grows.
+            std::thread::yield_now();
+            contents = self.lock();
+        }
         let closed = contents.closed;
         let taken = std::mem::replace(&mut *contents, Contents { closed, ..Contents::default() });
         drop(contents);
@@ -73,8 +81,7 @@ impl Inbox {
             return false;
         }
         change(&mut contents);
-        drop(contents);
-        self.filled.notify_one();
+        self.wake(contents);
         true
     }
 
@@ -91,13 +98,20 @@ impl Inbox {
                 if contents.received_bytes == 0 || contents.received_bytes + bytes <= MAX_RECEIVED_BYTES {
                     contents.received_bytes += bytes;
                     contents.received.extend(envelopes.into_iter().map(|envelope| (sender, envelope)));
-                    break;
+                    self.wake(contents);
+                    return true;
                 }
             }
             room.await;
         }
-        self.filled.notify_one();
-        true
+    }
+
+    fn wake(&self, mut contents: MutexGuard<'_, Contents>) {
+        let sleeping = std::mem::take(&mut contents.sleeping);
+        drop(contents);
+        if sleeping {
+            self.filled.notify_one();
+        }
     }
 
     /// Ends the node: what waits is dropped, and nothing comes in any more.

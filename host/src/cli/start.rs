@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +39,22 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 /// What keeps the node from starting or from going on, with what to do about it.
 pub fn run(options: StartOptions) -> Result<ExitCode> {
     init_log(&options);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("io").build().context("no threads for IO")?;
+    let runtime = io_runtime().context("no threads for IO")?;
     let ended = runtime.block_on(serve(options));
     runtime.shutdown_background();
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// The threads for sockets: half of the processors, since the node's thread and the disk's want some too. Before one of them sleeps, others get their
+/// turn: on a busy machine more events have come by then, and share one wake-up.
+fn io_runtime() -> io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((processors / 2).max(1))
+        .on_thread_park(std::thread::yield_now)
+        .thread_name("io")
+        .enable_all()
+        .build()
 }
 
 async fn serve(options: StartOptions) -> Result<()> {

@@ -26,6 +26,7 @@ pub(crate) use glob::matches as glob_matches;
 pub(crate) use number::parse_i64;
 /// Bytes that are borrowed from a command.
 pub use serde_bytes::Bytes as Slice;
+use smallvec::SmallVec;
 
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
@@ -43,8 +44,11 @@ const MAX_SCAN_BYTES: usize = 256 << 10;
 /// An ordered map from keys to values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyValue {
-    entries: BTreeMap<Bytes, Bytes>,
+    entries: BTreeMap<Key, Bytes>,
 }
+
+/// Short keys stand in the tree itself: to compare them costs no jump through memory.
+type Key = SmallVec<[u8; 24]>;
 
 impl StateMachine for KeyValue {
     fn apply(&mut self, commands: &[Committed]) -> Vec<ApplyResult> {
@@ -136,7 +140,7 @@ impl KeyValue {
         let value = Bytes::copy_from_slice(value);
         match self.entries.get_mut(key) {
             Some(place) => *place = value,
-            None => drop(self.entries.insert(Bytes::copy_from_slice(key), value)),
+            None => drop(self.entries.insert(Key::from_slice(key), value)),
         }
     }
 

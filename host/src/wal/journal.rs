@@ -15,6 +15,9 @@ use super::segment::{self, HEADER_BYTES, Header};
 /// How much memory the buffer keeps between groups.
 const KEPT_BYTES: usize = 8 << 20;
 
+/// What file systems and disks write in one piece, as a rule.
+const BLOCK_BYTES: u64 = 4096;
+
 /// The journal, open for records. After an error it must not be used again: nothing says what of the group is on disk.
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
@@ -60,6 +63,7 @@ impl Journal {
             return Ok(());
         }
         let bytes = self.buffer.len() as u64;
+        self.pad_to_block(bytes);
         let path = || segment::path(&self.dir, self.end.number);
         self.end
             .file
@@ -76,6 +80,15 @@ impl Journal {
             self.next = self.prepare_next();
         }
         Ok(())
+    }
+
+    /// Ends the write at the end of a block, with the zeros that stand there anyway. A block whose first write is whole need not be read for it, and
+    /// the next group then finds its first block in memory.
+    fn pad_to_block(&mut self, bytes: u64) {
+        let end = self.end.offset + bytes;
+        let padded = end.next_multiple_of(BLOCK_BYTES).min(self.end.capacity.max(end));
+        let zeros = usize::try_from(padded - end).expect("less than a block");
+        self.buffer.resize(self.buffer.len() + zeros, 0);
     }
 
     /// Leaves a mark that proves the last group, so that damage to it is told from a torn write.

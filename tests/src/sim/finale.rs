@@ -15,9 +15,11 @@ const ANSWER: u32 = 3000;
 const STEP: u32 = 10;
 
 impl World<'_> {
-    /// Mends everything, and demands progress.
+    /// Mends everything, and demands progress: of the least majority first, then of all.
     pub(super) fn finish(&mut self) -> Check {
         self.cluster.heal();
+        self.leave_a_majority()?;
+        self.wait_for("a majority to follow one leader", ELECTION, |world| world.has_one_leader())?;
         for id in self.ids.clone() {
             self.restart(id)?;
         }
@@ -39,7 +41,7 @@ impl World<'_> {
         let mut waited = 0;
         while !holds(self) {
             if waited >= longest {
-                return Err(format!("liveness: waited {longest} ms for {what}, with all nodes up and nothing lost"));
+                return Err(format!("liveness: waited {longest} ms for {what}, with a majority up and nothing lost"));
             }
             waited += STEP;
             self.trace_step(|| format!("  mended  {waited} ms for {what}"));
@@ -75,7 +77,7 @@ impl World<'_> {
 
     fn has_one_leader(&self) -> bool {
         let Some(leader) = self.cluster.leader() else { return false };
-        self.ids.iter().all(|id| self.cluster.node(*id).is_some_and(|node| node.leader() == leader))
+        self.ids.iter().filter_map(|id| self.cluster.node(*id)).all(|node| node.leader() == leader)
     }
 
     /// Whether all logs are equal, and all of them applied.

@@ -1,11 +1,11 @@
 //! Seeded random runs of a [`Cluster`](crate::cluster::Cluster), with Raft's safety properties checked after each step.
 //!
-//! A run draws everything from its seed: how many nodes, the [weather](weather) of each spell of steps (what fails, and how often), each next
+//! A run draws everything from its seed: how many nodes, the `weather` of each spell of steps (what fails, and how often), each next
 //! step. Messages are lost, repeated, delayed and overtaken; links are cut, in one direction too; nodes stop at any moment, also between a
 //! write and its completion, and lose what was not durable; disks are slow; clocks run unevenly. Requests come to all nodes meanwhile.
 //!
-//! After each step the [checker](checker) looks at the node that moved, and the [ledger](ledger) at what its clients were told. At the end
-//! everything is mended, and the cluster must get to work again within bounded time: the [finale](finale).
+//! After each step the `checker` looks at the node that moved, and the `ledger` at what its clients were told. At the end
+//! everything is mended, and a bare majority, then the whole cluster, must get to work again within bounded time: the `finale`.
 //!
 //! A failure prints its seed and the last steps. The same settings give the same run, byte for byte.
 

@@ -246,6 +246,15 @@ impl World<'_> {
         self.ledger.crashed(id);
     }
 
+    /// Stops as many nodes as a cluster bears, and starts the others.
+    pub(super) fn leave_a_majority(&mut self) -> Check {
+        let mut ids = self.ids.clone();
+        self.rng.shuffle(&mut ids);
+        let (down, up) = ids.split_at((ids.len() - 1) / 2);
+        down.iter().for_each(|id| self.crash(*id));
+        up.iter().try_for_each(|id| self.restart(*id))
+    }
+
     /// How many of a disk's operations that are not durable a crash keeps: any number, and often one that tears a submission.
     fn surviving_writes(&mut self, id: NodeId) -> usize {
         let mut before = 0;

@@ -36,7 +36,7 @@ fn a_follower_that_is_back_gets_its_entries_with_the_next_heartbeat() {
     assert_eq!(node.receive(2, alive(2, 0)).appends_to(2).len(), 1);
 }
 
-/// §5.5: "Raft RPCs are idempotent": a follower that gets a request with entries it has "ignores those entries in the new request".
+/// §5.5: a repeated request does no harm: entries that are there already stay as they are.
 #[test]
 fn a_repeated_append_gives_the_same_answer_and_changes_nothing() {
     let mut node = Subject::with_log(3, &[1]);
@@ -58,7 +58,7 @@ fn a_repeated_request_for_a_vote_gives_the_same_answer() {
     assert_eq!((second.sent, second.writes), (first.sent, 0));
 }
 
-/// §5.5: a follower "crashes after completing an RPC but before responding": after its restart it answers the repeated request.
+/// §5.5: a follower may crash when it has done its work and not answered yet: after its restart it answers the repeated request.
 #[test]
 fn a_restarted_follower_completes_what_it_did_not_answer() {
     let mut node = Subject::with_log(3, &[1]);

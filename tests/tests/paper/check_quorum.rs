@@ -1,4 +1,4 @@
-//! Dissertation, §6.2: "a leader steps down if an election timeout elapses without a successful round of heartbeats to a majority".
+//! Dissertation, §6.2: a leader that reaches no majority for an election timeout steps down.
 
 use amaters_cluster_core::{NodeState, Rejection};
 

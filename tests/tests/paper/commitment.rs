@@ -111,7 +111,7 @@ fn h03_entries_of_earlier_terms_are_not_committed_by_counting() {
     assert_eq!(node.commit(), 0);
 }
 
-/// §5.4.2: "once an entry from the current term has been committed in this way, then all prior entries are committed indirectly".
+/// §5.4.2: an entry of the leader's own term, once committed, commits all before it.
 #[test]
 fn an_entry_of_the_own_term_commits_all_before_it() {
     let mut node = Subject::leader(3, &[1, 2, 2]);

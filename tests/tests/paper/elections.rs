@@ -16,7 +16,7 @@ fn a_node_starts_as_a_follower_even_if_it_led_before() {
     assert_eq!((node.state(), node.term(), node.node.leader()), (NodeState::Follower, 2, NodeId::NONE));
 }
 
-/// §5.2: "election timeouts are chosen randomly from a fixed interval (e.g., 150–300ms)".
+/// §5.2: waits are drawn at random from a range, such as 150 to 300 ms.
 #[test]
 fn election_timeouts_are_spread_over_the_configured_range() {
     let waits: BTreeSet<u64> = (0..50).map(|seed| wait_of(seed, 1)).collect();
@@ -57,8 +57,7 @@ fn a_follower_that_hears_its_leader_waits_on() {
     }
 }
 
-/// §5.2: a candidate "increments its current term", "votes for itself and issues RequestVote RPCs in parallel to each of the other
-/// servers".
+/// §5.2: who stands for election does so in the next term, with its own vote, and asks all others at once.
 #[test]
 fn a_candidate_takes_the_next_term_votes_for_itself_and_asks_all() {
     let mut node = Subject::with_log(5, &[1, 3]);
@@ -177,7 +176,7 @@ fn a_candidate_refuses_the_leader_of_an_earlier_term() {
     assert_eq!((node.state(), node.log()), (NodeState::Candidate, vec![1]));
 }
 
-/// §5.2: on a split vote "each candidate will time out and start a new election by incrementing its term".
+/// §5.2: after a split vote each candidate waits, and tries again in a later term.
 #[test]
 fn a_split_vote_leads_to_a_new_election_in_a_later_term() {
     let mut node = Subject::candidate(4, &[1]);

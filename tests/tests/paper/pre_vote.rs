@@ -1,5 +1,4 @@
-//! Dissertation, §9.6: "a candidate only increments its term if it first learns from a majority of the cluster that they would be willing
-//! to grant the candidate their votes".
+//! Dissertation, §9.6: a candidate goes to a new term only once a majority has said that it would vote for it.
 
 use amaters_cluster_core::NodeState;
 
@@ -15,7 +14,7 @@ fn asking_for_pre_votes_changes_no_term_and_writes_nothing() {
     assert_eq!(reaction.sent, [(2, request_pre_vote(2, (2, 2))), (3, request_pre_vote(2, (2, 2)))]);
 }
 
-/// §9.6: "if it first learns from a majority".
+/// §9.6: no new term without the promise of a majority.
 #[test]
 fn an_election_begins_with_a_majority_of_pre_votes() {
     let mut node = Subject::with_log(5, &[1]);

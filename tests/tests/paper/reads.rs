@@ -26,8 +26,7 @@ fn h12_a_new_leader_serves_no_read_before_its_no_op_is_committed() {
     assert_eq!(node.receive(2, alive(2, round)).served, [Token(7)]);
 }
 
-/// §8: "a leader must check whether it has been deposed before processing a read-only request", by "exchang\[ing\] heartbeat messages
-/// with a majority of the cluster".
+/// §8: before it serves a read, a leader makes sure by a round of heartbeats that a majority still follows it.
 #[test]
 fn a_read_waits_for_a_majority_that_confirms_the_leader() {
     let mut node = open_leader(5);

@@ -94,7 +94,7 @@ fn a_stale_acknowledgement_commits_nothing() {
     assert_eq!(node.commit(), 2);
 }
 
-/// §5.1, figure 2: the current term is "updated on stable storage before responding to RPCs".
+/// §5.1, figure 2: the current term is on disk before any answer that names it.
 #[test]
 fn a_new_term_is_durable_before_it_is_answered() {
     let mut node = Subject::with_log(3, &[1]);

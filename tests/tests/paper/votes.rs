@@ -33,7 +33,7 @@ fn a_vote_outlives_a_crash() {
     }
 }
 
-/// §5.2, figure 2: persistent state is "updated on stable storage before responding".
+/// §5.2, figure 2: term and vote are on disk before any answer leaves.
 #[test]
 fn a_vote_leaves_once_it_is_durable() {
     let mut node = Subject::with_log(3, &[1]);
@@ -63,7 +63,7 @@ fn whoever_follows_a_leader_votes_for_no_other_in_its_term() {
     assert_eq!(node.receive(3, request_vote(2, (1, 1))).sent, [(3, vote(2, false))]);
 }
 
-/// §5.4.1: "the voter denies its vote if its own log is more up-to-date than that of the candidate": the later last term wins, and with the
+/// §5.4.1: no vote for a candidate whose log is behind the voter's: the later last term wins, and with the
 /// same last term the longer log.
 #[test]
 fn the_vote_goes_to_logs_that_are_at_least_as_up_to_date() {
