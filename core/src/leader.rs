@@ -1,5 +1,7 @@
 //! What a leader does: takes proposals into the log, replicates it, commits, confirms that it still leads.
 
+use std::time::Duration;
+
 use crate::entry::{EntryKind, LogEntry, Origin};
 use crate::io::{LogLevel, Rejection};
 use crate::log::RaftLog;
@@ -15,6 +17,9 @@ use crate::reads::{ReadRounds, Reader};
 use crate::role::{Leader, Role};
 use crate::types::{EntryId, LogIndex, NodeId, Term};
 
+/// The longest that new entries wait for an earlier round of replication.
+const PACE: Duration = Duration::from_micros(500);
+
 impl Node {
     /// Takes the lead of the current term, and opens it with a no-op (Raft paper, §8).
     pub(crate) fn lead(&mut self) {
@@ -23,6 +28,8 @@ impl Node {
         self.role = Role::Leader(Leader {
             peers,
             first_index: last.next(),
+            sent_index: LogIndex::NONE,
+            sent_at: self.now,
             heartbeat_at: self.now,
             reads: ReadRounds::default(),
             streams: ForwardStreams::default(),
@@ -85,8 +92,15 @@ impl Node {
         self.send(from, Message::ForwardResponse(response));
     }
 
+    /// Whether new entries may leave for the peers and for the own disk, both at once: in rounds, so that what gathers during one shares an envelope
+    /// and a write of each disk in the next. A round ends when it is committed; where that takes longer than [`PACE`], the next one does not wait.
+    pub(crate) fn round_is_due(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return true };
+        leader.peers.is_empty() || self.log.commit_index() >= leader.sent_index || self.now.since(leader.sent_at) >= PACE
+    }
+
     /// Sends each peer what is due: entries, a heartbeat, or news of the commit index.
-    pub(crate) fn replicate(&mut self) {
+    pub(crate) fn replicate(&mut self, round: bool) {
         let Self { role: Role::Leader(leader), log, config, mail, .. } = self else { return };
         let term = self.persistent.current_term;
         let opened = log.commit_index() >= leader.first_index;
@@ -96,9 +110,13 @@ impl Node {
             leader.heartbeat_at = self.now + config.heartbeat_interval;
         }
         for (&peer, progress) in &mut leader.peers {
-            while progress.may_send(self.now, log.last().index, config.max_inflight, config.election_timeout_min) {
+            while progress.may_send(self.now, round, log.last().index, config.max_inflight, config.election_timeout_min) {
                 let request = entries_for(progress, log, term, config.max_batch_bytes);
                 progress.sent(self.now, last_index(&request), request.leader_commit);
+                if last_index(&request) > leader.sent_index {
+                    leader.sent_index = last_index(&request);
+                    leader.sent_at = self.now;
+                }
                 mail.send(peer, Message::AppendEntriesRequest(request));
             }
             let commit_index = log.commit_index().min(progress.match_index);

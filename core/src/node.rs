@@ -309,9 +309,12 @@ impl Node {
 
     /// Emits what has become due, in the order of the contract.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
-        self.outbox.submit(&self.persistent, &self.log, effects);
+        let round = self.round_is_due();
+        if round || self.outbox.has_something_to_say() {
+            self.outbox.submit(&self.persistent, &self.log, effects);
+        }
         self.take_own_votes(); // those that had nothing to wait for
-        self.replicate();
+        self.replicate(round);
         self.mail.leave(effects);
         self.apply(effects);
         let ready = self.reads.ready(self.log.applied_index());

@@ -74,6 +74,11 @@ impl Outbox {
         }
     }
 
+    /// Whether somebody waits for what has changed, besides those who want entries replicated.
+    pub(crate) fn has_something_to_say(&self) -> bool {
+        self.hard_state_changed || !self.fresh.is_empty()
+    }
+
     /// Sends a message once all that this node has changed so far is durable.
     pub(crate) fn send_when_durable(&mut self, to: NodeId, message: Message) {
         self.fresh.push((to, message));

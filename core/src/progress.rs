@@ -6,10 +6,6 @@ use std::time::Duration;
 use crate::log::RaftLog;
 use crate::types::{EntryId, Instant, LogIndex};
 
-/// The least time between two requests to a peer that has one under way. What gathers meanwhile shares one envelope and one write of the peer's
-/// disk; where an answer takes longer than this, requests flow without waiting for it.
-const PACE: Duration = Duration::from_micros(500);
-
 /// A leader's view of a peer: `next_index` and `match_index` of the Raft paper (figure 2), and a window of requests under way.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -40,8 +36,6 @@ enum Mode {
         inflight: VecDeque<LogIndex>,
         /// When the first of them left, or the last answer came.
         since: Instant,
-        /// When the last of them left.
-        sent_at: Instant,
     },
 }
 
@@ -58,9 +52,10 @@ impl Progress {
         }
     }
 
-    /// Whether a request with entries from `next_index` may leave. One that got no answer for `retry` counts as lost.
-    pub(crate) fn may_send(&mut self, now: Instant, last_index: LogIndex, max_inflight: usize, retry: Duration) -> bool {
-        if let Mode::Replicate { inflight, since, .. } = &self.mode
+    /// Whether a request with entries from `next_index` may leave: a probe at any time, others in a round. One that got no answer for `retry` counts
+    /// as lost.
+    pub(crate) fn may_send(&mut self, now: Instant, round: bool, last_index: LogIndex, max_inflight: usize, retry: Duration) -> bool {
+        if let Mode::Replicate { inflight, since } = &self.mode
             && !inflight.is_empty()
             && now.since(*since) >= retry
         {
@@ -70,10 +65,7 @@ impl Progress {
         match &self.mode {
             // A probe goes out even with nothing to send: its answer tells where the logs agree.
             Mode::Probe { sent_at } => sent_at.is_none_or(|sent| now.since(sent) >= retry),
-            Mode::Replicate { inflight, sent_at, .. } => {
-                let paced = inflight.is_empty() || now.since(*sent_at) >= PACE;
-                self.next_index <= last_index && inflight.len() < max_inflight && paced
-            }
+            Mode::Replicate { inflight, .. } => round && self.next_index <= last_index && inflight.len() < max_inflight,
         }
     }
 
@@ -82,8 +74,7 @@ impl Progress {
         self.commit_sent = commit;
         match &mut self.mode {
             Mode::Probe { sent_at } => *sent_at = Some(now),
-            Mode::Replicate { inflight, since, sent_at } => {
-                *sent_at = now;
+            Mode::Replicate { inflight, since } => {
                 if inflight.is_empty() {
                     *since = now;
                 }
@@ -107,9 +98,9 @@ impl Progress {
         self.next_index = self.next_index.max(self.match_index.next());
         match &mut self.mode {
             Mode::Probe { .. } => {
-                self.mode = Mode::Replicate { inflight: VecDeque::new(), since: now, sent_at: now };
+                self.mode = Mode::Replicate { inflight: VecDeque::new(), since: now };
             }
-            Mode::Replicate { inflight, since, .. } => {
+            Mode::Replicate { inflight, since } => {
                 *since = now;
                 while inflight.pop_front_if(|last| *last <= match_index).is_some() {}
             }
@@ -164,18 +155,18 @@ mod tests {
     #[test]
     fn a_probe_waits_for_its_answer_then_requests_flow() {
         let mut peer = Progress::new(LogIndex(5), at(0));
-        assert!(peer.may_send(at(0), LogIndex(5), 2, RETRY));
+        assert!(peer.may_send(at(0), true, LogIndex(5), 2, RETRY));
         peer.sent(at(0), LogIndex(5), LogIndex(0));
-        assert!(!peer.may_send(at(4), LogIndex(6), 2, RETRY));
+        assert!(!peer.may_send(at(4), true, LogIndex(6), 2, RETRY));
         peer.appended(at(5), LogIndex(5));
         for last in [6, 7] {
-            assert!(peer.may_send(at(last), LogIndex(9), 2, RETRY));
+            assert!(peer.may_send(at(last), true, LogIndex(9), 2, RETRY));
             peer.sent(at(last), LogIndex(last), LogIndex(0));
-            assert!(!peer.may_send(at(last), LogIndex(9), 2, RETRY), "what comes at once goes together");
+            assert!(!peer.may_send(at(last), false, LogIndex(9), 2, RETRY), "entries wait for the next round");
         }
-        assert!(!peer.may_send(at(20), LogIndex(9), 2, RETRY), "the window is full");
+        assert!(!peer.may_send(at(20), true, LogIndex(9), 2, RETRY), "the window is full");
         peer.appended(at(30), LogIndex(6));
-        assert!(peer.may_send(at(30), LogIndex(9), 2, RETRY));
+        assert!(peer.may_send(at(30), true, LogIndex(9), 2, RETRY));
     }
 
     #[test]
@@ -183,8 +174,8 @@ mod tests {
         let mut peer = Progress::new(LogIndex(1), at(0));
         peer.appended(at(0), LogIndex(1));
         peer.sent(at(0), LogIndex(3), LogIndex(0));
-        assert!(!peer.may_send(at(149), LogIndex(3), 8, RETRY));
-        assert!(peer.may_send(at(150), LogIndex(3), 8, RETRY));
+        assert!(!peer.may_send(at(149), true, LogIndex(3), 8, RETRY));
+        assert!(peer.may_send(at(150), true, LogIndex(3), 8, RETRY));
         assert_eq!(peer.next_index, LogIndex(2));
     }
 

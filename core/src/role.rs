@@ -43,6 +43,10 @@ pub(crate) struct Leader {
     pub(crate) peers: BTreeMap<NodeId, Progress>,
     /// The no-op that opened the term: once it is committed, the commit index is up to date (Raft paper, §8).
     pub(crate) first_index: LogIndex,
+    /// The last entry of the latest round of replication.
+    pub(crate) sent_index: LogIndex,
+    /// When that round began.
+    pub(crate) sent_at: Instant,
     /// When heartbeats are due.
     pub(crate) heartbeat_at: Instant,
     /// Questions for a read index.
