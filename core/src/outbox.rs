@@ -1,6 +1,6 @@
 //! Keeps the durability contract: what waits for the disk, and what may leave.
 //!
-//! The contract itself is written beside [`Effect`](crate::io::Effect). Here is the book-keeping: which submission covers which part of the
+//! The contract itself is written beside [`Effect`]. Here is the book-keeping: which submission covers which part of the
 //! log, and which messages wait for which submission.
 
 use std::collections::VecDeque;

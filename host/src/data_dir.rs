@@ -72,9 +72,9 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
         /// Whose it is.
-        found: Identity,
+        found: Box<Identity>,
         /// Who wants it.
-        expected: Identity,
+        expected: Box<Identity>,
     },
     /// The node was a member of other company.
     #[error(
@@ -144,7 +144,7 @@ impl DataDir {
         };
         let path = self.path.clone();
         if (&found.cluster, found.node) != (&expected.cluster, expected.node) {
-            return Err(DataDirError::Foreign { path, found, expected: expected.clone() });
+            return Err(DataDirError::Foreign { path, found: Box::new(found), expected: Box::new(expected.clone()) });
         }
         let expected = sorted(&expected.voters);
         if found.voters == expected { Ok(()) } else { Err(DataDirError::OtherVoters { path, found: found.voters, expected }) }
@@ -257,7 +257,7 @@ mod tests {
         drop(DataDir::open(dir.path(), &identity("c", 1)).unwrap());
         for other in [identity("c", 2), identity("d", 1)] {
             let error = DataDir::open(dir.path(), &other).unwrap_err();
-            assert!(matches!(&error, DataDirError::Foreign { found, .. } if *found == identity("c", 1)), "{error}");
+            assert!(matches!(&error, DataDirError::Foreign { found, .. } if **found == identity("c", 1)), "{error}");
             assert!(error.to_string().contains("holds the data of node 1 of cluster 'c'"), "{error}");
         }
         DataDir::open(dir.path(), &identity("c", 1)).unwrap();

@@ -10,8 +10,6 @@
 pub mod cluster;
 pub mod disk;
 pub mod process;
-#[allow(dead_code, reason = "scripts show more than the trace of a simulation")]
-#[path = "script/render.rs"]
 mod render;
 pub mod script;
 pub mod sim;

@@ -23,7 +23,6 @@
 //! Every command checks election safety and state machine safety (Raft paper, figure 3).
 
 mod arguments;
-mod render;
 mod stage;
 
 use std::error::Error;
@@ -38,6 +37,7 @@ use arguments::{Choice, duration, node, nodes, sides, text};
 use stage::Stage;
 
 use crate::cluster::Cluster;
+use crate::render;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

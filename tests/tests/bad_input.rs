@@ -104,7 +104,7 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
 /// Sends bytes and reads until the node closes, for a short while: it may also wait for more.
 fn talk(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).expect("the port is open");
-    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a time-out can be set");
     // The node may close before it has read everything.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();

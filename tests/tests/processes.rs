@@ -87,7 +87,7 @@ fn with_writers(cluster: &mut Processes, disturb: impl FnOnce(&mut Processes)) -
     cluster.settled();
     for (id, tally) in &tallies {
         for node in cluster.nodes() {
-            let value: u64 = node.connect().get(format!("count-{id}")).unwrap();
+            let value: u64 = node.connect().get(format!("count-{id}")).expect("the node answers");
             let allowed = tally.acknowledged..=tally.acknowledged + tally.unknown;
             assert!(allowed.contains(&value), "count-{id} is {value} at node {}, {tally:?}", node.id);
         }

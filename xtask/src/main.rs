@@ -25,15 +25,8 @@ enum Task {
     Demo(PassedOn),
     /// Runs every test; arguments go to `cargo test`
     Test(PassedOn),
-    /// Runs simulated clusters, one for each seed
-    Sim {
-        /// How many seeds to run
-        #[arg(long, default_value_t = 10_000)]
-        seeds: u64,
-        /// The first seed
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-    },
+    /// Runs simulated clusters, one for each seed; arguments go to the simulator: `--seeds N --from S`, and more with `--help`
+    Sim(PassedOn),
     /// Compares the speed with other systems', on this machine; arguments go to the comparison: try `--help`
     Bench(PassedOn),
 }
@@ -63,10 +56,7 @@ fn run_task(task: Task) -> Result<()> {
         Task::Component => component(),
         Task::Demo(PassedOn { args }) => run_program("amaters-cluster", "ukehi", ["demo".into()].into_iter().chain(args)),
         Task::Test(PassedOn { args }) => test(&args),
-        Task::Sim { seeds, from } => {
-            let args = ["--seeds".into(), seeds.to_string().into(), "--from".into(), from.to_string().into()];
-            run_program("amaters-cluster-tests", "sim", args)
-        }
+        Task::Sim(PassedOn { args }) => run_program("amaters-cluster-tests", "sim", args),
         Task::Bench(PassedOn { args }) => {
             run(cargo("build").args(["--release", "--package", "amaters-cluster"]))?;
             let compare = ["--package", "amaters-cluster-tests", "--features", "compare", "--bin", "compare", "--"];

@@ -138,7 +138,8 @@ fn a_scan_finds_every_key_that_is_there_all_the_time() {
     }
     let found = scan_all(&mut map, 7, Some("stay:*"), |map, round| {
         // The key at which the scan stands goes away too, now and then.
-        let passing: Vec<Bytes> = map.entries.keys().filter(|key| key.ends_with(b"passing")).skip(round % 5).step_by(3).cloned().collect();
+        let passing: Vec<super::Key> =
+            map.entries.keys().filter(|key| key.ends_with(b"passing")).skip(round % 5).step_by(3).cloned().collect();
         for key in passing {
             map.entries.remove(&key);
         }

@@ -1,6 +1,6 @@
 //! The journal on disk: a write-ahead log of operations, in segments.
 //!
-//! [`WalWriter`] adds to it, [`WalReader`] reads it, [`inspect`] sums it up. `journal` encodes, writes and syncs; `reader` decides what is good, torn
+//! [`WalWriter`] adds to it, [`WalReader`] reads it, [`inspect()`] sums it up. `journal` encodes, writes and syncs; `reader` decides what is good, torn
 //! or damaged, and `recovery` puts the end in order before anything is added.
 //!
 //! # Grammar

@@ -6,7 +6,8 @@ use amaters_cluster_core::NodeId;
 use amaters_cluster_core::message::Envelope;
 use goldenscript::ArgumentConsumer;
 
-use super::{Result, render};
+use super::Result;
+use crate::render;
 
 /// Which of the messages under way are meant.
 pub(super) struct Choice {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{Committed, Input, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Rejected, Term, Ticket, Token};
 
-use super::render;
 use crate::cluster::{Cluster, Delivery, Event};
 use crate::disk::Disk;
+use crate::render;
 
 type Result<T> = std::result::Result<T, String>;
 
