@@ -46,6 +46,9 @@ impl Handle {
     /// leaders and messages; where a caller can't be told which, the error is [`RaftError::UnknownOutcome`].
     pub async fn propose(&self, commands: Vec<Bytes>) -> Vec<RaftResult<Outcome>> {
         let count = commands.len();
+        if count == 0 {
+            return Vec::new();
+        }
         let Ok(_room) = self.make_room(&commands).await else { return self.all_failed(count) };
         let (reply, outcomes) = oneshot::channel();
         if !self.inbox.put(|contents| contents.writes.push(WriteRequest { commands, reply })) {

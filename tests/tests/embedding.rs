@@ -1,0 +1,41 @@
+//! What those see who embed nodes in a program of their own.
+
+use amaters_cluster::engine::SandboxLimits;
+use amaters_cluster::{Command, MemoryNetwork, NodeState, RaftConfig, RaftError, RaftNode};
+use amaters_cluster_tests::process::wait_until;
+
+/// A guest that runs out of memory is replaced: the next instance has all that was acknowledged, and goes on.
+#[test]
+fn a_trap_ends_an_instance_and_not_the_node() {
+    let limits = SandboxLimits { memory: 32 << 20, ..SandboxLimits::default() };
+    let node = RaftNode::builder(RaftConfig::new(1, vec![1])).limits(limits).start().expect("a node starts");
+    let before = node.propose(Command::from_str("before")).expect("a cluster of one commits");
+    let monster = Command::from_bytes(vec![0; 64 << 20]);
+    let error = node.propose(monster).expect_err("it fits in no memory that the guest may have");
+    assert!(matches!(error, RaftError::UnknownOutcome { .. }), "{error}");
+    let after = node.propose(Command::from_str("after")).expect("the next instance commits");
+    assert!(after > before, "{before} was forgotten: {after} comes after it");
+    let status = node.status().expect("the node is there");
+    assert!(status.term.0 > 1, "the next instance stood for election anew");
+    node.shutdown().expect("nothing else went wrong");
+}
+
+#[test]
+fn proposing_nothing_gives_nothing() {
+    let node = RaftNode::new(RaftConfig::new(1, vec![1])).expect("a node starts");
+    assert!(pollster::block_on(node.handle().propose(Vec::new())).is_empty());
+    node.propose(Command::from_str("x")).expect("and disturbs nobody");
+}
+
+#[test]
+fn a_node_that_ends_is_replaced_by_another_leader() {
+    let network = MemoryNetwork::default();
+    let start = |id: u64| RaftNode::builder(RaftConfig::new(id, vec![1, 2, 3])).start_with(|inlet| Ok(network.join(id.into(), inlet)));
+    let mut nodes: Vec<RaftNode> = (1..=3).map(start).collect::<Result<_, _>>().expect("nodes start");
+    let before = nodes[0].propose(Command::from_str("a")).expect("three nodes commit");
+    let leads = |node: &RaftNode| node.status().is_ok_and(|status| status.state == NodeState::Leader);
+    let leader = wait_until("one of them leads", || nodes.iter().position(leads));
+    nodes.remove(leader).shutdown().expect("a leader may end");
+    let after = nodes[0].propose(Command::from_str("b")).expect("two of three commit");
+    assert!(after > before);
+}
