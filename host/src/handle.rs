@@ -49,15 +49,14 @@ impl Handle {
         if count == 0 {
             return Vec::new();
         }
-        let Ok(_room) = self.make_room(&commands).await else { return self.all_failed(count) };
+        let refused = || (0..count).map(|_| Err(RaftError::ShuttingDown)).collect();
+        let Ok(_room) = self.make_room(&commands).await else { return refused() };
         let (reply, outcomes) = oneshot::channel();
         if !self.inbox.put(|contents| contents.writes.push(WriteRequest { commands, reply })) {
-            return self.all_failed(count);
+            return refused();
         }
-        match outcomes.await {
-            Ok(outcomes) => outcomes,
-            Err(_) => self.all_failed(count),
-        }
+        // Where the node ended or was rebuilt meanwhile, nobody can say what became of them.
+        outcomes.await.unwrap_or_else(|_| (0..count).map(|_| Err(self.unknown_outcome())).collect())
     }
 
     /// Linearizable queries (dissertation, §6.4): the state they see holds every command whose outcome anybody knew when this was called.
@@ -70,7 +69,7 @@ impl Handle {
         if !self.inbox.put(|contents| contents.reads.push(ReadRequest { queries, reply })) {
             return Err(RaftError::ShuttingDown);
         }
-        answers.await.unwrap_or_else(|_| Err(self.lost_request()))
+        answers.await.unwrap_or_else(|_| Err(if self.inbox.is_closed() { RaftError::ShuttingDown } else { self.unknown_outcome() }))
     }
 
     /// The node's state.
@@ -89,16 +88,7 @@ impl Handle {
         self.room.acquire_many(units).await.map_err(|_| RaftError::ShuttingDown)
     }
 
-    fn all_failed(&self, count: usize) -> Vec<RaftResult<Outcome>> {
-        (0..count).map(|_| Err(self.lost_request())).collect()
-    }
-
-    /// The node dropped a request: it has ended, or was rebuilt after its component failed.
-    fn lost_request(&self) -> RaftError {
-        if self.inbox.is_closed() {
-            return RaftError::ShuttingDown;
-        }
-        let waited_ms = u64::try_from(self.request_timeout.as_millis()).unwrap_or(u64::MAX);
-        RaftError::UnknownOutcome { waited_ms }
+    fn unknown_outcome(&self) -> RaftError {
+        RaftError::UnknownOutcome { waited_ms: u64::try_from(self.request_timeout.as_millis()).unwrap_or(u64::MAX) }
     }
 }
