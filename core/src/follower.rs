@@ -26,7 +26,9 @@ impl Node {
                 Ok(Some(first)) => self.outbox.log_changed(first),
                 Ok(None) => {}
                 Err(error @ LogConflict::Malformed { .. }) => return self.refuse(from, &error.to_string()),
-                Err(error @ LogConflict::Committed { .. }) => return self.note(LogLevel::Error, format!("from node {from}: {error}")),
+                Err(error @ LogConflict::Committed { .. }) => {
+                    return self.complain(from, LogLevel::Error, &format!("from node {from}: {error}"));
+                }
             }
             if self.config.has_bug(Bug::AckNamesOwnLast) {
                 match_index = self.log.last().index;
@@ -72,7 +74,8 @@ impl Node {
         let last = self.log.last().index;
         if commit_index > last {
             let what = format!("node {from} says that this node holds entry {commit_index}, but its log ends at {last}");
-            self.note(LogLevel::Error, format!("{what}: was its data directory replaced?"));
+            let advice = "was its data directory replaced? A node without its data may undo what it has acknowledged: stop it, and restore the directory";
+            self.complain(from, LogLevel::Error, &format!("{what}: {advice}"));
             return false;
         }
         self.log.commit_to(commit_index);
@@ -84,7 +87,11 @@ impl Node {
         let known = self.leader();
         if !known.is_none() && known != from {
             let term = self.persistent.current_term;
-            self.note(LogLevel::Error, format!("nodes {known} and {from} both claim to lead term {term}: node {from} is refused"));
+            self.complain(
+                from,
+                LogLevel::Error,
+                &format!("nodes {known} and {from} both claim to lead term {term}: node {from} is refused"),
+            );
             return false;
         }
         if known != from {

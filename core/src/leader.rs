@@ -144,7 +144,7 @@ impl Node {
             }
             AppendOutcome::Appended { match_index } => progress.appended(now, match_index),
             AppendOutcome::Conflict { rejected, conflict, first_of_term } => {
-                progress.conflicted(&self.log, rejected, conflict, first_of_term)
+                progress.conflicted(now, &self.log, rejected, conflict, first_of_term)
             }
         }
     }

@@ -180,11 +180,19 @@ impl RaftLog {
         self.commit_index = self.commit_index.max(index); // invariant 5
     }
 
-    /// The committed entries that are yet to be applied; they count as applied from here on.
-    pub fn take_committed(&mut self) -> impl Iterator<Item = &LogEntry> {
+    /// Committed entries that are yet to be applied, up to `max_bytes` of memory and at least one, if there is one; they count as applied from
+    /// here on.
+    pub fn take_committed(&mut self, max_bytes: usize) -> impl Iterator<Item = &LogEntry> {
         let from = position(self.applied_index.next()).unwrap_or(0);
-        let to = position(self.commit_index.next()).unwrap_or(0);
-        self.applied_index = self.commit_index;
+        let committed = position(self.commit_index.next()).unwrap_or(0);
+        let mut bytes = 0;
+        let fits = |entry: &&LogEntry| {
+            let first = bytes == 0;
+            bytes += entry.size();
+            first || bytes <= max_bytes
+        };
+        let to = from + self.entries.range(from..committed).take_while(fits).count();
+        self.applied_index = LogIndex(to as u64);
         self.entries.range(from..to)
     }
 }
@@ -251,10 +259,21 @@ mod tests {
     fn each_committed_entry_is_taken_once() {
         let mut log = log(&[1, 1, 1]);
         log.commit_to(LogIndex(2));
-        assert_eq!(log.take_committed().map(|entry| entry.id.index.0).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(log.take_committed().count(), 0);
+        assert_eq!(log.take_committed(1 << 20).map(|entry| entry.id.index.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(log.take_committed(1 << 20).count(), 0);
         log.commit_to(LogIndex(3));
-        assert_eq!(log.take_committed().map(|entry| entry.id.index.0).collect::<Vec<_>>(), [3]);
+        assert_eq!(log.take_committed(1 << 20).map(|entry| entry.id.index.0).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn a_long_log_is_taken_in_pieces() {
+        let mut log = log(&[1, 1, 1]);
+        log.commit_to(LogIndex(3));
+        let size = log.bytes() / 3;
+        assert_eq!(log.take_committed(size * 2).count(), 2);
+        assert_eq!(log.applied_index(), LogIndex(2));
+        assert_eq!(log.take_committed(1).count(), 1, "one at least");
+        assert_eq!(log.take_committed(1).count(), 0);
     }
 
     #[test]

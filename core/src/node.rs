@@ -3,6 +3,7 @@
 //! What each role does with a message is in [`crate::follower`], [`crate::candidate`] and [`crate::leader`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -40,9 +41,21 @@ pub struct Node {
     pub(crate) reads: Reads,
     pub(crate) heard_at: BTreeMap<NodeId, Instant>,
     pub(crate) counters: Counters,
+    /// When each peer was last complained of in the log, and how many lines were left out since.
+    complaints: BTreeMap<NodeId, (Option<Instant>, u64)>,
     applied_term: Term,
     rejected: Vec<Rejected>,
 }
+
+/// The most that is applied in one tick: after a restart, a whole log is committed at once, and no driver takes that in one piece.
+const MAX_APPLY_BYTES: usize = 4 << 20;
+
+/// How far ahead of a node's own term a message may be. Terms grow by one for each election: whatever is farther is a fault, and would use up the
+/// room that elections need.
+const MAX_TERM_LEAP: u64 = 1 << 32;
+
+/// The least time between two complaints about one peer in the log.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A journal that can't be this node's.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -82,6 +95,7 @@ impl Node {
             reads: Reads::new(run),
             heard_at: BTreeMap::new(),
             counters: Counters::default(),
+            complaints: BTreeMap::new(),
             applied_term: Term::NONE,
             rejected: Vec::new(),
             config,
@@ -210,6 +224,9 @@ impl Node {
             Ok(_) if sender == self.config.id || !self.membership.contains(sender) => {
                 self.refuse(sender, "its sender is not another member")
             }
+            Ok(envelope) if self.leaps(&envelope.message) => {
+                self.refuse(sender, &format!("its term is more than {MAX_TERM_LEAP} ahead of this node's"));
+            }
             Ok(envelope) => {
                 self.heard_at.insert(sender, self.now);
                 self.handle(sender, envelope.message);
@@ -221,7 +238,29 @@ impl Node {
     /// Counts an envelope that makes no sense, and says so.
     pub(crate) fn refuse(&mut self, sender: NodeId, reason: &str) {
         self.counters.refused_envelopes += 1;
-        self.note(LogLevel::Warn, format!("an envelope from node {sender} was refused: {reason}"));
+        self.complain(sender, LogLevel::Warn, &format!("an envelope from node {sender} was refused: {reason}"));
+    }
+
+    /// Says that a peer does something wrong: once a second, however often it does.
+    pub(crate) fn complain(&mut self, peer: NodeId, level: LogLevel, what: &str) {
+        let member = if self.membership.contains(peer) { peer } else { NodeId::NONE };
+        let now = self.now;
+        let (said_at, withheld) = self.complaints.entry(member).or_insert((None, 0));
+        if said_at.is_some_and(|said| now.since(said) < COMPLAINT_INTERVAL) {
+            *withheld += 1;
+            return;
+        }
+        *said_at = Some(now);
+        let more = std::mem::take(withheld);
+        self.note(level, if more == 0 { what.to_owned() } else { format!("{what} ({more} more lines about it were left out)") });
+    }
+
+    fn leaps(&self, message: &Message) -> bool {
+        let proposed = match message {
+            Message::PreVoteRequest(request) => request.proposed_term,
+            _ => message.term(),
+        };
+        message.term().max(proposed).0 > self.persistent.current_term.0.saturating_add(MAX_TERM_LEAP)
     }
 
     /// The rule of terms (Raft paper, figure 2, "all servers"), then one match for each kind of message.
@@ -333,7 +372,7 @@ impl Node {
 
     fn apply(&mut self, effects: &mut Vec<Effect>) {
         let mut commands = Vec::new();
-        for entry in self.log.take_committed() {
+        for entry in self.log.take_committed(MAX_APPLY_BYTES) {
             if entry.id.term > self.applied_term {
                 self.applied_term = entry.id.term;
                 self.proposals.reclaim_before(entry.id.term);
@@ -404,9 +443,9 @@ impl Node {
 
     /// A moment between the shortest and the longest election timeout from now (Raft paper, §5.2).
     pub(crate) fn draw_election_time(&mut self) -> Instant {
-        let nanos = |wait: std::time::Duration| u64::try_from(wait.as_nanos()).expect("the configuration bounds it");
+        let nanos = |wait: Duration| u64::try_from(wait.as_nanos()).expect("the configuration bounds it");
         let wait = self.rng.between(nanos(self.config.election_timeout_min), nanos(self.config.election_timeout_max));
-        self.now + std::time::Duration::from_nanos(wait)
+        self.now + Duration::from_nanos(wait)
     }
 
     /// The other members.

@@ -108,7 +108,7 @@ impl Progress {
     }
 
     /// The peer lacks the entry at `rejected`, and tells what it has there. A late answer changes nothing.
-    pub(crate) fn conflicted(&mut self, log: &RaftLog, rejected: LogIndex, conflict: EntryId, first_of_term: LogIndex) {
+    pub(crate) fn conflicted(&mut self, now: Instant, log: &RaftLog, rejected: LogIndex, conflict: EntryId, first_of_term: LogIndex) {
         let late = match &self.mode {
             Mode::Probe { .. } => rejected != self.next_index.previous(),
             Mode::Replicate { .. } => rejected <= self.match_index,
@@ -117,8 +117,11 @@ impl Progress {
             return;
         }
         let agreed = last_possible_match(log, conflict, first_of_term);
-        self.next_index = agreed.next().min(rejected).max(self.match_index.next());
-        self.mode = Mode::Probe { sent_at: None };
+        let next_index = agreed.next().min(rejected).max(self.match_index.next());
+        // A peer that refuses what it has acknowledged has lost it. There is nothing else to try, so the next try waits like one without an answer.
+        let stuck = matches!(self.mode, Mode::Probe { .. }) && next_index >= self.next_index;
+        self.next_index = next_index;
+        self.mode = Mode::Probe { sent_at: stuck.then_some(now) };
     }
 }
 
@@ -183,7 +186,7 @@ mod tests {
     fn a_shorter_log_is_found_in_one_step() {
         let mut peer = Progress::new(LogIndex(9), at(0));
         let log = log(&[1, 1, 1, 2, 2, 2, 2, 2, 2]);
-        peer.conflicted(&log, LogIndex(9), id(2, 1), LogIndex(1));
+        peer.conflicted(at(0), &log, LogIndex(9), id(2, 1), LogIndex(1));
         assert_eq!(peer.next_index, LogIndex(3));
     }
 
@@ -191,7 +194,7 @@ mod tests {
     fn a_term_that_the_leader_lacks_is_skipped_whole() {
         let mut peer = Progress::new(LogIndex(6), at(0));
         let log = log(&[1, 1, 1, 4, 4, 4]);
-        peer.conflicted(&log, LogIndex(6), id(6, 3), LogIndex(3));
+        peer.conflicted(at(0), &log, LogIndex(6), id(6, 3), LogIndex(3));
         assert_eq!(peer.next_index, LogIndex(3));
     }
 
@@ -199,7 +202,20 @@ mod tests {
     fn a_late_conflict_changes_nothing() {
         let mut peer = Progress::new(LogIndex(4), at(0));
         peer.appended(at(0), LogIndex(4));
-        peer.conflicted(&log(&[1, 1, 1, 1]), LogIndex(3), id(2, 1), LogIndex(1));
+        peer.conflicted(at(0), &log(&[1, 1, 1, 1]), LogIndex(3), id(2, 1), LogIndex(1));
         assert_eq!(peer.next_index, LogIndex(5));
+    }
+
+    #[test]
+    fn a_peer_that_lost_what_it_acknowledged_is_not_asked_without_end() {
+        let mut peer = Progress::new(LogIndex(3), at(0));
+        let log = log(&[1, 1, 1, 1, 1]);
+        peer.appended(at(0), LogIndex(4));
+        peer.sent(at(0), LogIndex(5), LogIndex(0));
+        assert!(peer.may_send(at(150), true, LogIndex(5), 2, RETRY), "without an answer it is probed");
+        peer.sent(at(150), LogIndex(5), LogIndex(0));
+        peer.conflicted(at(151), &log, LogIndex(4), id(0, 0), LogIndex(1));
+        assert!(!peer.may_send(at(152), true, LogIndex(5), 2, RETRY), "the same again would be refused again");
+        assert!(peer.may_send(at(301), true, LogIndex(5), 2, RETRY));
     }
 }

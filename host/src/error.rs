@@ -29,13 +29,13 @@ pub enum RaftError {
         waited_ms: u64,
     },
     /// Too many requests wait already. The request was not carried out.
-    #[error("too many requests wait for their outcome: try again later, or raise max-pending-bytes")]
+    #[error("too many requests wait for their outcome: try again later")]
     Overloaded,
     /// The command is larger than the configuration allows.
-    #[error("the command is larger than max-command-bytes allows")]
+    #[error("the command is larger than a node takes (2 MiB, unless its configuration says otherwise): split it")]
     TooLarge,
     /// The log has reached its bound in memory.
-    #[error("the log has reached max-log-bytes: raise it and restart the node")]
+    #[error("the log has reached its bound in memory (half of --memory-limit): raise that, and restart the nodes")]
     LogFull,
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amaters_cluster_core::Config;
+use amaters_cluster_core::{Config, NodeId};
 
 use crate::engine::{Ambient, Engine, EngineError, NativeEngine, Sandbox, Turn, WasmEngine};
 use crate::error::{RaftError, RaftResult};
@@ -20,6 +20,9 @@ use crate::state_machine::StateMachine;
 
 /// How often the core is told the time when nothing else happens.
 const TICK: Duration = Duration::from_millis(10);
+
+/// The most bytes of envelopes in one turn, but for one that is larger by itself.
+const MAX_TURN_BYTES: usize = 4 << 20;
 
 /// An instance that lived shorter than this before it trapped has not recovered from anything: more of the same won't help.
 const MIN_LIFE: Duration = Duration::from_secs(10);
@@ -126,10 +129,44 @@ fn take_turn(engine: &mut dyn Engine<Ports>, contents: Contents) -> Result<(), E
         ports.register_write(request, &mut turn.proposals);
     }
     turn.reads = contents.reads.into_iter().map(|request| ports.register_read(request)).collect();
+    // A sandbox has little room beside the log: what has piled up goes in by pieces.
+    while let Some(piece) = split_off(&mut turn.received) {
+        engine.turn(Turn { received: piece, ..Turn::default() })?;
+    }
     engine.turn(turn)?;
     for asker in contents.status {
         // Whoever asked may have gone away.
         let _ = asker.send(engine.status()?);
     }
     Ok(())
+}
+
+/// The first envelopes, if all of them together are more than one turn should take; the others stay.
+fn split_off(received: &mut Vec<(NodeId, Vec<u8>)>) -> Option<Vec<(NodeId, Vec<u8>)>> {
+    let mut bytes = 0;
+    let beyond = received.iter().position(|(_, envelope)| {
+        let first = bytes == 0;
+        bytes += envelope.len();
+        !first && bytes > MAX_TURN_BYTES
+    })?;
+    let rest = received.split_off(beyond);
+    Some(std::mem::replace(received, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_piled_up_goes_in_by_pieces_and_in_order() {
+        let envelope = |n: u64, bytes: usize| (NodeId(n), vec![0; bytes]);
+        let half = MAX_TURN_BYTES / 2;
+        let mut received = vec![envelope(1, half), envelope(2, half), envelope(3, 1), envelope(4, 3 * half), envelope(5, 1)];
+        let mut pieces: Vec<Vec<u64>> = Vec::new();
+        while let Some(piece) = split_off(&mut received) {
+            pieces.push(piece.iter().map(|(sender, _)| sender.0).collect());
+        }
+        assert_eq!(pieces, [vec![1, 2], vec![3], vec![4]]);
+        assert_eq!(received, [envelope(5, 1)]);
+    }
 }

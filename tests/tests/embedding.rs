@@ -1,7 +1,7 @@
 //! What those see who embed nodes in a program of their own.
 
 use amaters_cluster::engine::SandboxLimits;
-use amaters_cluster::{Command, MemoryNetwork, NodeState, RaftConfig, RaftError, RaftNode};
+use amaters_cluster::{Command, MemoryNetwork, MemoryPersistence, NodeState, RaftConfig, RaftError, RaftNode};
 use amaters_cluster_tests::process::wait_until;
 
 /// A guest that runs out of memory is replaced: the next instance has all that was acknowledged, and goes on.
@@ -18,6 +18,27 @@ fn a_trap_ends_an_instance_and_not_the_node() {
     let status = node.status().expect("the node is there");
     assert!(status.term.0 > 1, "the next instance stood for election anew");
     node.shutdown().expect("nothing else went wrong");
+}
+
+/// After a restart the commit index jumps over the whole log at once: more than one call into the host may carry.
+#[test]
+fn a_long_log_is_applied_after_a_restart() {
+    let journal = MemoryPersistence::default();
+    let start = || {
+        let journal = journal.open(Box::new(drop));
+        let builder = RaftNode::builder(RaftConfig::new(1, vec![1]));
+        builder.storage(move |on_durable| Ok(Box::new(journal.open(on_durable)))).start().expect("a node starts")
+    };
+    let node = start();
+    let large = Command::from_bytes(vec![0; 2 << 20]);
+    for _ in 0..80 {
+        node.propose(large.clone()).expect("a cluster of one commits");
+    }
+    node.shutdown().expect("nothing went wrong");
+    let node = start();
+    let index = node.propose(Command::from_str("after")).expect("the log is applied, and more with it");
+    let status = node.status().expect("the node is there");
+    assert_eq!((status.applied_index, status.term.0), (index, 2), "one election, and no instance was lost");
 }
 
 #[test]

@@ -26,9 +26,9 @@ pub(super) enum Close {
     Protocol(#[from] ProtocolError),
     #[error("what came looks like HTTP: a web page may not speak for its reader")]
     Http,
-    #[error("{0} connections are open already: raise max-connections")]
+    #[error("{0} connections are open already: raise --max-clients")]
     TooMany(usize),
-    #[error("large requests take {0} bytes already: raise max-buffered-bytes")]
+    #[error("large requests take all of the {0} bytes that they may have together: try again later")]
     OutOfBuffers(usize),
     #[error("this node has ended")]
     Shutdown,

@@ -60,7 +60,7 @@ pub enum WalError {
         got: u8,
     },
     /// One operation is larger than a record can be.
-    #[error("an operation takes {bytes} bytes, and a record holds {MAX_RECORD_BYTES} at most: lower max-pending-bytes and max-batch-bytes")]
+    #[error("an operation takes {bytes} bytes, and a record holds {MAX_RECORD_BYTES} at most: propose less at a time")]
     TooLarge {
         /// How much it takes.
         bytes: u64,

@@ -105,3 +105,16 @@ fn a_new_term_is_durable_before_it_is_answered() {
     node.restart();
     assert_eq!(node.term(), 5);
 }
+
+/// Beyond the paper: terms grow by elections, one at a time. A message from an absurd future is a fault, and must not use up the room for elections.
+#[test]
+fn a_term_from_an_absurd_future_is_refused() {
+    let mut node = Subject::leader(3, &[1]);
+    let absurd = (1 << 62) - 1;
+    node.receive(2, alive(absurd, 0));
+    node.receive(2, request_vote(absurd, (9, 9)));
+    node.receive(2, heartbeat(absurd, 0));
+    assert_eq!((node.term(), node.state()), (2, NodeState::Leader));
+    node.receive(2, alive(100, 0));
+    assert_eq!((node.term(), node.state()), (100, NodeState::Follower), "one that elections can reach counts");
+}

@@ -174,7 +174,7 @@ async fn large_requests_share_a_bound() {
     let mut refused = server.connect().await;
     let _ = refused.write_all(&whole[..whole.len() - 1]).await;
     let answer = String::from_utf8(read_to_end(&mut refused).await).unwrap();
-    assert_eq!(answer, "-OOM large requests take 1048576 bytes already: raise max-buffered-bytes\r\n");
+    assert_eq!(answer, "-OOM large requests take all of the 1048576 bytes that they may have together: try again later\r\n");
     server.expect_close("out_of_buffers").await;
     // What the waiting one holds comes back once it is answered, however often.
     send(&mut waiting, &whole[600 << 10..]).await;
