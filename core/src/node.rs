@@ -41,8 +41,8 @@ pub struct Node {
     pub(crate) reads: Reads,
     pub(crate) heard_at: BTreeMap<NodeId, Instant>,
     pub(crate) counters: Counters,
-    /// When each peer was last complained of in the log, and how many lines were left out since.
-    complaints: BTreeMap<NodeId, (Option<Instant>, u64)>,
+    /// Complaints about each peer: since when they are counted, and how many there were.
+    complaints: BTreeMap<NodeId, (Instant, u64)>,
     applied_term: Term,
     rejected: Vec<Rejected>,
 }
@@ -54,7 +54,9 @@ const MAX_APPLY_BYTES: usize = 4 << 20;
 /// room that elections need.
 const MAX_TERM_LEAP: u64 = 1 << 32;
 
-/// The least time between two complaints about one peer in the log.
+/// The most lines of complaint about one peer in [`COMPLAINT_INTERVAL`].
+const MAX_COMPLAINTS: u64 = 10;
+/// The time over which they are counted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A journal that can't be this node's.
@@ -241,18 +243,21 @@ impl Node {
         self.complain(sender, LogLevel::Warn, &format!("an envelope from node {sender} was refused: {reason}"));
     }
 
-    /// Says that a peer does something wrong: once a second, however often it does.
+    /// Says that a peer does something wrong: a few times a second, however often it does.
     pub(crate) fn complain(&mut self, peer: NodeId, level: LogLevel, what: &str) {
         let member = if self.membership.contains(peer) { peer } else { NodeId::NONE };
         let now = self.now;
-        let (said_at, withheld) = self.complaints.entry(member).or_insert((None, 0));
-        if said_at.is_some_and(|said| now.since(said) < COMPLAINT_INTERVAL) {
-            *withheld += 1;
+        let (since, count) = self.complaints.entry(member).or_insert((now, 0));
+        let mut left_out = 0;
+        if now.since(*since) >= COMPLAINT_INTERVAL {
+            left_out = count.saturating_sub(MAX_COMPLAINTS);
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count > MAX_COMPLAINTS {
             return;
         }
-        *said_at = Some(now);
-        let more = std::mem::take(withheld);
-        self.note(level, if more == 0 { what.to_owned() } else { format!("{what} ({more} more lines about it were left out)") });
+        self.note(level, if left_out == 0 { what.to_owned() } else { format!("{what} ({left_out} lines before this one were left out)") });
     }
 
     fn leaps(&self, message: &Message) -> bool {

@@ -5,8 +5,7 @@ use amaters_cluster_core::{Config, NodeState};
 use crate::messages::{alive, append, appended, heartbeat, id, request_vote, vote};
 use crate::subject::Subject;
 
-/// §5.5: "If a follower or candidate crashes, then future RequestVote and AppendEntries RPCs sent to it will fail. Raft handles these
-/// failures by retrying indefinitely".
+/// §5.5: a follower that is down misses requests; they are sent again until it has answered.
 #[test]
 fn entries_without_an_answer_are_sent_again_and_again() {
     let mut node = Subject::leader(3, &[1]);

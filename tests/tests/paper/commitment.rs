@@ -28,8 +28,7 @@ fn the_leader_counts_its_own_copy_when_it_is_durable() {
     assert_eq!(node.complete_disk().applied, ["x=1"]);
 }
 
-/// Dissertation, §10.2.1: "The leader may even commit an entry before it has been written to its own disk, if a majority of followers
-/// have".
+/// Dissertation, §10.2.1: followers that are a majority commit an entry before the leader's own disk has it.
 #[test]
 fn a_majority_of_followers_commits_without_the_leaders_disk() {
     let mut node = Subject::leader(3, &[]);
@@ -39,8 +38,7 @@ fn a_majority_of_followers_commits_without_the_leaders_disk() {
     assert_eq!(node.receive(3, appended(1, 2)).applied, ["x=1"]);
 }
 
-/// §5.3: "The leader keeps track of the highest index it knows to be committed, and it includes that index in future AppendEntries RPCs
-/// (including heartbeats) so that the other servers eventually find out."
+/// §5.3: each request tells the followers how far the leader has committed.
 #[test]
 fn the_commit_index_goes_to_the_followers() {
     let mut node = Subject::leader(3, &[]);
@@ -68,7 +66,7 @@ fn a_follower_commits_up_to_the_last_entry_it_got() {
     }
 }
 
-/// §5.3: "Once a follower learns that a log entry is committed, it applies the entry to its local state machine (in log order)."
+/// §5.3: a follower applies what is committed, in the order of the log.
 #[test]
 fn committed_entries_are_applied_once_and_in_order() {
     let mut node = Subject::with_log(3, &[1, 1, 1, 1]);
@@ -99,8 +97,7 @@ fn a_committed_entry_is_never_replaced() {
     assert_eq!((node.log(), reaction.sent), (vec![1, 1], vec![]));
 }
 
-/// §5.4.2: "Raft never commits log entries from previous terms by counting replicas. Only log entries from the leader's current term are
-/// committed by counting replicas".
+/// §5.4.2: copies are counted for entries of the leader's own term alone.
 #[test]
 fn h03_entries_of_earlier_terms_are_not_committed_by_counting() {
     let mut node = Subject::leader(3, &[1, 2, 2]);

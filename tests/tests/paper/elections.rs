@@ -8,7 +8,7 @@ use amaters_cluster_core::{Config, NodeId, NodeState};
 use crate::messages::{append, heartbeat, id, request_vote, vote};
 use crate::subject::Subject;
 
-/// §5.2: "When servers start up, they begin as followers."
+/// §5.2: a node starts as a follower.
 #[test]
 fn a_node_starts_as_a_follower_even_if_it_led_before() {
     let mut node = Subject::leader(3, &[1]);
@@ -132,8 +132,7 @@ fn the_own_vote_counts_when_it_is_durable() {
     assert_eq!(node.state(), NodeState::Leader);
 }
 
-/// §5.2: "Once a candidate wins an election, it becomes leader. It then sends heartbeat messages to all of the other servers to establish
-/// its authority and prevent new elections."
+/// §5.2: a new leader makes itself known to all at once.
 #[test]
 fn a_new_leader_tells_all_the_others_at_once() {
     let mut node = Subject::candidate(3, &[1]);
@@ -144,7 +143,7 @@ fn a_new_leader_tells_all_the_others_at_once() {
     }
 }
 
-/// §5.2: "Leaders send periodic heartbeats … to all followers in order to maintain their authority."
+/// §5.2: a leader sends heartbeats for as long as it leads.
 #[test]
 fn a_leader_sends_heartbeats_at_its_interval() {
     let mut node = Subject::leader(3, &[1]);

@@ -6,7 +6,7 @@ use amaters_cluster_core::{EntryKind, LogIndex, NodeState, Term, Token};
 use crate::messages::{alive, append, appended, heartbeat};
 use crate::subject::{Reaction, Subject};
 
-/// §8: "Raft handles this by having each leader commit a blank no-op entry into the log at the start of its term."
+/// §8: each term opens with a no-op, whose commit shows the new leader what is committed.
 #[test]
 fn a_leader_opens_its_term_with_a_no_op() {
     let mut node = Subject::candidate(3, &[1]);

@@ -28,8 +28,7 @@ fn a_leader_never_overwrites_its_own_log() {
     assert_eq!(reaction.sent, [], "a second leader of one term is not answered");
 }
 
-/// §5.3: "If the follower does not find an entry in its log with the same index and term, then it refuses the new entries." It says what
-/// it has there instead (§5.3, end).
+/// §5.3: a follower takes new entries only where its log holds the one before them. Otherwise it says what it has there (§5.3, end).
 #[test]
 fn the_consistency_check() {
     let cases: [(&[u64], Place, Message); 7] = [
@@ -68,8 +67,7 @@ fn the_logs_of_figure_7_become_the_leaders() {
     }
 }
 
-/// Figure 2, AppendEntries, rule 3: "If an existing entry conflicts with a new one …, delete the existing entry and all that follow it".
-/// Rule 4: "Append any new entries not already in the log".
+/// Figure 2, AppendEntries, rules 3 and 4: a conflicting entry goes, with all behind it; what is missing is added.
 #[test]
 fn a_conflict_replaces_the_tail_from_there_on() {
     let cases: [(Place, &[u64], &[u64]); 4] = [

@@ -6,7 +6,7 @@ use amaters_cluster_core::{NodeId, NodeState};
 use crate::messages::{alive, append, appended, commit_notice, heartbeat, pre_vote, request_pre_vote, request_vote, vote};
 use crate::subject::Subject;
 
-/// §5.1: "If a server receives a request with a stale term number, it rejects the request."
+/// §5.1: a request of an earlier term is refused.
 #[test]
 fn a_stale_append_entries_is_refused_and_changes_nothing() {
     let mut node = Subject::with_log(3, &[1, 2]);

@@ -5,7 +5,7 @@ use amaters_cluster_core::{NodeId, NodeState};
 use crate::messages::{append, heartbeat, request_vote, vote};
 use crate::subject::Subject;
 
-/// §5.2: "Each server will vote for at most one candidate in a given term, on a first-come-first-served basis".
+/// §5.2: a node votes once in a term, for the first that asks.
 #[test]
 fn one_vote_a_term_first_come_first_served() {
     let mut node = Subject::with_log(5, &[1]);
