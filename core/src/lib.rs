@@ -41,6 +41,7 @@
 #![deny(unsafe_code)]
 
 mod candidate;
+mod complaints;
 #[cfg(feature = "component")]
 #[allow(unsafe_code, reason = "wit-bindgen's glue to the host is unsafe by nature")]
 pub mod component;

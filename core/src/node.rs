@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::complaints::Complaints;
 use crate::config::{Config, ConfigError};
 use crate::entry::{EntryKind, Payload};
 use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection};
@@ -41,8 +42,7 @@ pub struct Node {
     pub(crate) reads: Reads,
     pub(crate) heard_at: BTreeMap<NodeId, Instant>,
     pub(crate) counters: Counters,
-    /// Complaints about each peer: since when they are counted, and how many there were.
-    complaints: BTreeMap<NodeId, (Instant, u64)>,
+    complaints: Complaints,
     applied_term: Term,
     rejected: Vec<Rejected>,
 }
@@ -53,11 +53,6 @@ const MAX_APPLY_BYTES: usize = 4 << 20;
 /// How far ahead of a node's own term a message may be. Terms grow by one for each election: whatever is farther is a fault, and would use up the
 /// room that elections need.
 const MAX_TERM_LEAP: u64 = 1 << 32;
-
-/// The most lines of complaint about one peer in [`COMPLAINT_INTERVAL`].
-const MAX_COMPLAINTS: u64 = 10;
-/// The time over which they are counted.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A journal that can't be this node's.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -97,7 +92,7 @@ impl Node {
             reads: Reads::new(run),
             heard_at: BTreeMap::new(),
             counters: Counters::default(),
-            complaints: BTreeMap::new(),
+            complaints: Complaints::default(),
             applied_term: Term::NONE,
             rejected: Vec::new(),
             config,
@@ -246,18 +241,10 @@ impl Node {
     /// Says that a peer does something wrong: a few times a second, however often it does.
     pub(crate) fn complain(&mut self, peer: NodeId, level: LogLevel, what: &str) {
         let member = if self.membership.contains(peer) { peer } else { NodeId::NONE };
-        let now = self.now;
-        let (since, count) = self.complaints.entry(member).or_insert((now, 0));
-        let mut left_out = 0;
-        if now.since(*since) >= COMPLAINT_INTERVAL {
-            left_out = count.saturating_sub(MAX_COMPLAINTS);
-            (*since, *count) = (now, 0);
+        if let Some(left_out) = self.complaints.admit(member, self.now) {
+            let note = if left_out == 0 { String::new() } else { format!(" ({left_out} lines before this one were left out)") };
+            self.note(level, format!("{what}{note}"));
         }
-        *count += 1;
-        if *count > MAX_COMPLAINTS {
-            return;
-        }
-        self.note(level, if left_out == 0 { what.to_owned() } else { format!("{what} ({left_out} lines before this one were left out)") });
     }
 
     fn leaps(&self, message: &Message) -> bool {

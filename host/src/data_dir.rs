@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock        locked exclusively for as long as the node lives; holds its process id
-//! DIR/identity    the cluster, the node and the voters: written once
+//! DIR/identity    the cluster, the node and the voters; and whether the journal was begun, without which a node has nothing to forget
 //! DIR/wal/        the journal
 //! ```
 
@@ -23,6 +23,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    identity: Identity,
     /// The lock goes with the open file, however the process ends.
     _lock: File,
 }
@@ -89,6 +90,17 @@ pub enum DataDirError {
         /// The voters that were named.
         expected: Vec<NodeId>,
     },
+    /// The journal is gone. A node without its votes and entries could vote again, and for a leader that lacks what it has acknowledged.
+    #[error(
+        "{} holds no journal, and node {node} has begun one: is a file system not mounted, or was it removed? Restore it; a node that has lost its \
+         journal must not take part under its old id", .path.display()
+    )]
+    JournalGone {
+        /// Where the journal was.
+        path: PathBuf,
+        /// Whose it was.
+        node: NodeId,
+    },
     /// The directory was laid out by a newer version.
     #[error("{} has format {got}, and this version knows format {FORMAT}: start the version that wrote it, or a newer one", .path.display())]
     UnsupportedFormat {
@@ -115,7 +127,7 @@ impl DataDir {
     pub fn open(path: &Path, identity: &Identity) -> Result<Self, DataDirError> {
         create_dir(path).map_err(failed("create", path))?;
         let lock = lock(path)?;
-        let dir = Self { path: path.to_owned(), _lock: lock };
+        let dir = Self { path: path.to_owned(), identity: identity.clone(), _lock: lock };
         dir.check_identity(identity)?;
         Ok(dir)
     }
@@ -132,11 +144,33 @@ impl DataDir {
         self.path.join("wal")
     }
 
+    /// Notes that there is a journal, durably: to be called when it has been read or made, and before the node acts on it. From then on the directory
+    /// is refused without one.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn journal_begun(&self) -> Result<(), DataDirError> {
+        write_identity(&self.path, &self.identity, true)
+    }
+
+    /// Whether there is a segment of a journal.
+    fn has_journal(&self) -> Result<bool, DataDirError> {
+        let wal = self.wal();
+        let names = match fs::read_dir(&wal) {
+            Ok(entries) => entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        Ok(names.map_err(failed("read", &wal))?.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "wal")))
+    }
+
     fn check_identity(&self, expected: &Identity) -> Result<(), DataDirError> {
         let file = self.path.join("identity");
-        let found = match fs::read_to_string(&file) {
+        let (found, journal_begun) = match fs::read_to_string(&file) {
             Ok(text) => self.parse_identity(&file, &text)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.wal().exists() => return write_identity(&self.path, expected),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.wal().exists() => {
+                return write_identity(&self.path, expected, false);
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 return Err(DataDirError::NoIdentity { path: file, reason: error.to_string() });
             }
@@ -147,18 +181,24 @@ impl DataDir {
             return Err(DataDirError::Foreign { path, found: Box::new(found), expected: Box::new(expected.clone()) });
         }
         let expected = sorted(&expected.voters);
-        if found.voters == expected { Ok(()) } else { Err(DataDirError::OtherVoters { path, found: found.voters, expected }) }
+        if found.voters != expected {
+            return Err(DataDirError::OtherVoters { path, found: found.voters, expected });
+        }
+        if journal_begun && !self.has_journal()? {
+            return Err(DataDirError::JournalGone { path: self.wal(), node: found.node });
+        }
+        Ok(())
     }
 
-    fn parse_identity(&self, file: &Path, text: &str) -> Result<Identity, DataDirError> {
+    fn parse_identity(&self, file: &Path, text: &str) -> Result<(Identity, bool), DataDirError> {
         let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
         // The format comes first: the rest of a newer one may look like anything.
         let Format { format } = toml::from_str(text).map_err(unreadable)?;
         if format != FORMAT {
             return Err(DataDirError::UnsupportedFormat { path: self.path.clone(), got: format });
         }
-        let IdentityFile { cluster, node, voters, .. } = toml::from_str(text).map_err(unreadable)?;
-        Ok(Identity { cluster, node, voters })
+        let IdentityFile { cluster, node, voters, journal_begun, .. } = toml::from_str(text).map_err(unreadable)?;
+        Ok((Identity { cluster, node, voters }, journal_begun))
     }
 }
 
@@ -173,6 +213,7 @@ struct IdentityFile {
     cluster: String,
     node: NodeId,
     voters: Vec<NodeId>,
+    journal_begun: bool,
 }
 
 /// Takes the lock, and says in the file who has it.
@@ -194,9 +235,15 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
 }
 
 /// Writes beside and renames, so that a crash leaves no half of it.
-fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
+fn write_identity(dir: &Path, identity: &Identity, journal_begun: bool) -> Result<(), DataDirError> {
     let path = dir.join("identity");
-    let content = IdentityFile { format: FORMAT, cluster: identity.cluster.clone(), node: identity.node, voters: sorted(&identity.voters) };
+    let content = IdentityFile {
+        format: FORMAT,
+        cluster: identity.cluster.clone(),
+        node: identity.node,
+        voters: sorted(&identity.voters),
+        journal_begun,
+    };
     let write = || {
         let text = toml::to_string(&content).map_err(io::Error::other)?;
         let temporary = dir.join("identity.tmp");
@@ -272,6 +319,25 @@ mod tests {
         assert!(error.contains("belongs to a cluster of the nodes 1, 2, 3, and this start names 1"), "{error}");
         let reordered = Identity { voters: vec![NodeId(3), NodeId(1), NodeId(2)], ..identity("c", 1) };
         DataDir::open(dir.path(), &reordered).unwrap();
+    }
+
+    #[test]
+    fn a_node_that_has_lost_its_journal_is_not_started_as_a_blank_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+        fs::create_dir(held.wal()).unwrap();
+        drop(held);
+        let held = DataDir::open(dir.path(), &identity("c", 1)).expect("a crash before the first segment has cost nothing");
+        fs::write(held.wal().join("0000000000000001.wal"), "").unwrap();
+        held.journal_begun().unwrap();
+        drop(held);
+        drop(DataDir::open(dir.path(), &identity("c", 1)).unwrap());
+        fs::remove_dir_all(dir.path().join("wal")).unwrap();
+        let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err();
+        assert!(matches!(error, DataDirError::JournalGone { node: NodeId(1), .. }), "{error}");
+        fs::create_dir(dir.path().join("wal")).unwrap();
+        let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err();
+        assert!(matches!(error, DataDirError::JournalGone { .. }), "an empty mount point is no journal: {error}");
     }
 
     #[test]

@@ -159,3 +159,15 @@ fn a_stranger_on_the_peer_port_is_counted() {
         text.lines().any(counted).then_some(())
     });
 }
+
+#[test]
+fn a_node_whose_journal_is_gone_is_not_started_as_a_blank_one() {
+    let mut cluster = Processes::start(3);
+    let _: () = cluster.node(1).connect().set("a", 1).unwrap();
+    cluster.kill(2);
+    std::fs::remove_dir_all(cluster.data_dir(2).join("wal")).unwrap();
+    let arguments = cluster.arguments(2);
+    let output = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
+    assert!(complaint(&output).contains("holds no journal"), "{}", complaint(&output));
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::NodeId;
+use amaters_cluster_core::{NodeId, Operation, Ticket};
 use anyhow::{Context, Result, anyhow};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -23,7 +23,7 @@ use crate::error::{RaftError, RaftResult};
 use crate::handle::Handle;
 use crate::inbox::Inlet;
 use crate::node::RaftNode;
-use crate::persistence::FilePersistence;
+use crate::persistence::{FilePersistence, RaftPersistence};
 use crate::ports::Network;
 use crate::resp::{self, RespLimits, RespMetrics};
 use crate::runtime::EngineKind;
@@ -60,7 +60,7 @@ fn io_runtime() -> io::Result<tokio::runtime::Runtime> {
 async fn serve(options: StartOptions) -> Result<()> {
     let voters = options.peers.keys().copied().collect();
     let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters };
-    let data_dir = DataDir::open(&options.data_dir, &identity)?;
+    let data_dir = Arc::new(DataDir::open(&options.data_dir, &identity)?);
     let ports = Ports::bind(&options).await?;
     let registry = Registry::new();
     let (stop, stopping) = watch::channel(false);
@@ -133,7 +133,7 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
 fn start_node(
     options: &StartOptions,
     listener: TcpListener,
-    data_dir: &DataDir,
+    data_dir: &Arc<DataDir>,
     registry: &Registry,
     stopping: &watch::Receiver<bool>,
 ) -> Result<(RaftNode, Transport)> {
@@ -151,7 +151,7 @@ fn start_node(
         limits: TransportLimits::default(),
     };
     let metrics = TransportMetrics::register(registry)?;
-    let wal_dir = data_dir.wal();
+    let data_dir = Arc::clone(data_dir);
     let wal_options = WalOptions { segment_size: options.segment_size };
     let mut transport = None;
     let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
@@ -163,10 +163,30 @@ fn start_node(
     let node = RaftNode::builder(options.core.clone())
         .engine(engine)
         .metrics(registry)
-        .storage(move |on_durable| Ok(Box::new(FilePersistence::open(&wal_dir, wal_options.clone(), on_durable)?)))
+        .storage(move |on_durable| {
+            let files = FilePersistence::open(&data_dir.wal(), wal_options.clone(), on_durable)?;
+            Ok(Box::new(Journal { files, data_dir: Arc::clone(&data_dir) }))
+        })
         .start_with(network)?;
     let transport = transport.context("a node joins its network when it starts")?;
     Ok((node, transport))
+}
+
+/// The journal of a data directory, which notes that there is one before the node acts on it.
+struct Journal {
+    files: FilePersistence,
+    data_dir: Arc<DataDir>,
+}
+
+impl RaftPersistence for Journal {
+    fn recover(&mut self, visit: &mut dyn FnMut(Vec<Operation>) -> RaftResult<()>) -> RaftResult<()> {
+        self.files.recover(visit)?;
+        self.data_dir.journal_begun().map_err(|error| RaftError::Storage(Box::new(error)))
+    }
+
+    fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>) {
+        self.files.submit(ticket, operations);
+    }
 }
 
 impl Network for Outbox {
