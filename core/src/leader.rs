@@ -103,7 +103,7 @@ impl Node {
     pub(crate) fn replicate(&mut self, round: bool) {
         let Self { role: Role::Leader(leader), log, config, mail, .. } = self else { return };
         let term = self.persistent.current_term;
-        let opened = log.commit_index() >= leader.first_index;
+        let opened = log.commit_index() >= leader.first_index || config.has_bug(Bug::ReadBeforeFirstCommit);
         let round_begins = opened && leader.reads.begin(log.commit_index());
         let heartbeat_due = round_begins || self.now >= leader.heartbeat_at;
         if heartbeat_due {
@@ -183,7 +183,8 @@ impl Node {
     /// Answers those whose round a majority has confirmed.
     pub(crate) fn answer_read_index(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let confirmed = |voter: NodeId| leader.peers.get(&voter).map_or(u64::MAX, |progress| progress.round);
+        let unasked = self.config.has_bug(Bug::ReadWithoutRound);
+        let confirmed = |voter: NodeId| leader.peers.get(&voter).filter(|_| !unasked).map_or(u64::MAX, |progress| progress.round);
         let Some((read_index, readers)) = leader.reads.finish(self.membership.reached_by_quorum(confirmed)) else { return };
         let term = self.persistent.current_term;
         for reader in readers {

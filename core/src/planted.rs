@@ -13,6 +13,10 @@ pub enum Bug {
     CommitEarlierTerms,
     /// Votes and acknowledgements leave before the disk has what they speak for.
     AckBeforeDurable,
+    /// A leader answers for reads without asking a majority whether it still leads.
+    ReadWithoutRound,
+    /// A leader answers for reads before an entry of its own term is committed.
+    ReadBeforeFirstCommit,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -23,8 +23,27 @@ fn h03_committing_entries_of_earlier_terms_by_counting_is_found() {
 }
 
 #[test]
+fn h12_reads_without_asking_a_majority_are_found() {
+    found(Bug::ReadWithoutRound);
+    seen_by_clients(Bug::ReadWithoutRound);
+}
+
+#[test]
+fn h12_reads_before_the_first_commit_are_found() {
+    found(Bug::ReadBeforeFirstCommit);
+    seen_by_clients(Bug::ReadBeforeFirstCommit);
+}
+
+#[test]
 fn h14_an_acknowledgement_before_the_disk_is_found() {
     found(Bug::AckBeforeDurable);
+}
+
+/// The clients' history alone gives the bug away.
+fn seen_by_clients(bug: Bug) {
+    let findings = search(Settings { bug: Some(bug), clients_only: true, ..Settings::new(0) }, DEFAULT_SEEDS, |_| {});
+    let Some(failure) = findings.failure else { panic!("{} runs found nothing wrong", findings.runs) };
+    assert!(failure.reason.starts_with("linearizability: "), "{failure}");
 }
 
 /// The default runs find the bug; the run that does holds without it, and fails the same way again.

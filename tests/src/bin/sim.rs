@@ -16,7 +16,7 @@ struct Options {
     /// The first run's seed; the others follow.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Nodes of the cluster, 1 to 7; without it, 1, 3 or 5 by the seed.
+    /// Nodes of the cluster, 1 to 7; without it, 1 to 7 by the seed.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=7))]
     nodes: Option<u64>,
     /// Steps of a run, before everything is mended.
@@ -25,14 +25,17 @@ struct Options {
     /// Show all steps of the first run instead of going through many.
     #[arg(long)]
     trace: bool,
-    /// Put a bug in, by its row in the list of hazards: h01, h02, h03 or h14.
+    /// Put a bug in, by its row in the list of hazards: h01, h02, h03, h12, h12-opening or h14.
     #[arg(long, value_parser = bug_named)]
     bug: Option<Bug>,
+    /// Check nothing but whether what clients see is linearizable.
+    #[arg(long)]
+    clients_only: bool,
 }
 
 fn main() -> ExitCode {
-    let Options { seeds, from, nodes, steps, trace, bug } = Options::parse();
-    let settings = Settings { seed: from, nodes, steps, bug };
+    let Options { seeds, from, nodes, steps, trace, bug, clients_only } = Options::parse();
+    let settings = Settings { seed: from, nodes, steps, bug, clients_only };
     if trace {
         return show(settings);
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use amaters_cluster_core::MAX_VOTERS;
+
 /// A path that bugs like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "`Rare::label` says what each is")]
@@ -33,11 +35,19 @@ pub enum Rare {
     UnknownOutcomes,
     Overloaded,
     TooLarge,
+    CompareAndSets,
+    CompareAndSetsInVain,
+    OpenWritesSeen,
+    StalledDisks,
+    LeadersStalledDisks,
+    FullDisks,
+    ClockLeaps,
+    ClocksSetBack,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 35] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -65,6 +75,14 @@ impl Rare {
         Self::UnknownOutcomes,
         Self::Overloaded,
         Self::TooLarge,
+        Self::CompareAndSets,
+        Self::CompareAndSetsInVain,
+        Self::OpenWritesSeen,
+        Self::StalledDisks,
+        Self::LeadersStalledDisks,
+        Self::FullDisks,
+        Self::ClockLeaps,
+        Self::ClocksSetBack,
     ];
 
     /// What it is, for people.
@@ -98,17 +116,40 @@ impl Rare {
             Self::UnknownOutcomes => "proposals whose outcome stayed unknown",
             Self::Overloaded => "proposals refused for overload",
             Self::TooLarge => "proposals refused as too large",
+            Self::CompareAndSets => "compare-and-sets that succeeded",
+            Self::CompareAndSetsInVain => "compare-and-sets that found another value",
+            Self::OpenWritesSeen => "registers with a write that nobody confirmed and somebody read",
+            Self::StalledDisks => "disks that stalled",
+            Self::LeadersStalledDisks => "of these, a leader's",
+            Self::FullDisks => "nodes that a full disk ended",
+            Self::ClockLeaps => "clocks that leapt",
+            Self::ClocksSetBack => "clocks set back",
         }
     }
 }
 
-/// How often each was taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How often each was taken, and by clusters of which sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coverage {
     counts: [u64; Rare::ALL.len()],
+    /// How many runs had 1 node, 2 nodes, and so on.
+    sizes: [u64; MAX_VOTERS],
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { counts: [0; Rare::ALL.len()], sizes: [0; MAX_VOTERS] }
+    }
 }
 
 impl Coverage {
+    /// Of a run of a cluster of this size.
+    pub(super) fn of(nodes: u64) -> Self {
+        let mut coverage = Self::default();
+        coverage.sizes[usize::try_from(nodes).map_or(0, |nodes| nodes - 1)] += 1;
+        coverage
+    }
+
     pub(super) fn hit(&mut self, rare: Rare) {
         self.counts[rare as usize] += 1;
     }
@@ -124,6 +165,9 @@ impl Coverage {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
+        for (count, more) in self.sizes.iter_mut().zip(other.sizes) {
+            *count += more;
+        }
     }
 
     /// How often a path was taken.
@@ -134,13 +178,15 @@ impl Coverage {
 
     /// The paths that were never taken.
     #[must_use]
-    pub fn missing(&self) -> Vec<&'static str> {
-        Rare::ALL.into_iter().filter(|rare| self.count(*rare) == 0).map(Rare::label).collect()
+    pub fn missing(&self) -> Vec<String> {
+        let sizes = (1..).zip(self.sizes).filter(|(_, count)| *count == 0).map(|(nodes, _)| format!("clusters of {nodes}"));
+        Rare::ALL.into_iter().filter(|rare| self.count(*rare) == 0).map(|rare| rare.label().to_owned()).chain(sizes).collect()
     }
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (1..).zip(self.sizes).try_for_each(|(nodes, count)| writeln!(f, "{count:>10}  clusters of {nodes}"))?;
         Rare::ALL.into_iter().try_for_each(|rare| writeln!(f, "{:>10}  {}", self.count(rare), rare.label()))
     }
 }

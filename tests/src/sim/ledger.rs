@@ -7,6 +7,7 @@ use amaters_cluster_core::{Committed, EntryKind, LogEntry, LogIndex, LogLevel, N
 
 use super::Check;
 use super::checker;
+use super::command::token_of;
 use super::coverage::{Coverage, Rare};
 
 /// All requests, by their tokens, and how far each node's state machine is.
@@ -43,17 +44,6 @@ enum State {
     Rejected(Rejection),
     /// Its node crashed: nobody will answer it.
     Orphaned,
-}
-
-/// The command of a request: its token, and as many dots as `bytes` asks for.
-pub(super) fn command_of(token: Token, bytes: usize) -> Vec<u8> {
-    format!("{:.<bytes$}", format!("#{token}.")).into_bytes()
-}
-
-/// The request of a command.
-pub(super) fn token_of(command: &[u8]) -> Option<Token> {
-    let digits = command.strip_prefix(b"#")?.split(|byte| *byte == b'.').next()?;
-    Some(Token(str::from_utf8(digits).ok()?.parse().ok()?))
 }
 
 // Requests come, and nodes go.
@@ -228,20 +218,5 @@ impl Ledger {
     /// Whether a request was answered, and not turned down.
     pub(super) fn is_answered(&mut self, token: Token) -> bool {
         self.request(token).is_ok_and(|request| request.state == State::Answered)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_names_its_request() {
-        for bytes in [0, 4, 300] {
-            let command = command_of(Token(170), bytes);
-            assert_eq!(command.len(), bytes.max(5));
-            assert_eq!(token_of(&command), Some(Token(170)));
-        }
-        assert_eq!(token_of(b"something else"), None);
     }
 }

@@ -6,8 +6,8 @@ use amaters_cluster_core::message::{AppendEntriesResponse, AppendOutcome, Envelo
 use amaters_cluster_core::{NodeId, Term, Token};
 
 use super::Check;
+use super::command::token_of;
 use super::coverage::{Coverage, Rare};
-use super::ledger::token_of;
 use crate::cluster::Cluster;
 
 /// What nodes have said so far.

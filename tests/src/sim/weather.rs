@@ -20,9 +20,13 @@ pub(super) enum Action {
     Crash,
     PowerFailure,
     Restart,
+    StallDisk,
+    FillDisk,
+    MendDisks,
+    JumpClock,
 }
 
-const ACTIONS: [Action; 12] = [
+const ACTIONS: [Action; 16] = [
     Action::Deliver,
     Action::Complete,
     Action::PassTime,
@@ -35,6 +39,10 @@ const ACTIONS: [Action; 12] = [
     Action::Crash,
     Action::PowerFailure,
     Action::Restart,
+    Action::StallDisk,
+    Action::FillDisk,
+    Action::MendDisks,
+    Action::JumpClock,
 ];
 
 /// The rates of a spell.
@@ -52,6 +60,8 @@ pub(super) struct Weather {
     pub(super) aimed_at_leader: f64,
     /// If not 0: the most steps that a new leader gets, before it crashes or is cut off. It leaves behind what it could replicate by then.
     pub(super) reign: u32,
+    /// How far the clocks' rates are from true, in percent at most: each machine's is drawn anew in each spell.
+    pub(super) skew: u64,
     /// The size of commands, in bytes.
     pub(super) command_bytes: usize,
 }
@@ -62,24 +72,29 @@ impl Weather {
         let weights = [
             200,                         // Deliver
             one_of(&[20, 60, 200]),      // Complete
-            one_of(&[3, 10, 40]),        // PassTime
+            one_of(&[3, 10, 40, 80]),    // PassTime
             one_of(&[0, 5, 20]),         // Propose
             one_of(&[0, 2, 8]),          // Read
             one_of(&[0, 0, 5, 30]),      // Lose
             one_of(&[0, 5, 20]),         // Duplicate
             one_of(&[0, 0, 2, 4]),       // Cut
-            one_of(&[2, 5, 10]),         // Heal
+            one_of(&[0, 1, 10]),         // Heal
             one_of(&[0, 0, 1, 3]),       // Crash
             one_of(&[0, 0, 0, 0, 0, 1]), // PowerFailure
             one_of(&[5, 20, 50]),        // Restart
+            one_of(&[0, 0, 0, 1, 3]),    // StallDisk
+            one_of(&[0, 0, 0, 0, 1]),    // FillDisk
+            one_of(&[2, 5, 10]),         // MendDisks
+            one_of(&[0, 0, 0, 1, 3]),    // JumpClock
         ];
         let in_order = f64::from(one_of(&[100, 100, 90, 50, 0])) / 100.0;
         let bursts = f64::from(one_of(&[0, 20, 60])) / 100.0;
         let longest_pause = one_of(&[20, 60, 100]).into();
         let aimed_at_leader = f64::from(one_of(&[0, 50, 90])) / 100.0;
-        let reign = one_of(&[0, 0, 20, 50, 100]);
-        let command_bytes = one_of(&[8, 8, 300, 1100]) as usize;
-        Self { weights, in_order, bursts, longest_pause, aimed_at_leader, reign, command_bytes }
+        let reign = one_of(&[0, 8, 8, 20, 50, 100]);
+        let skew = one_of(&[1, 10, 10, 80]).into();
+        let command_bytes = one_of(&[8, 300, 1100]) as usize;
+        Self { weights, in_order, bursts, longest_pause, aimed_at_leader, reign, skew, command_bytes }
     }
 
     pub(super) fn next(&self, rng: &mut Rng) -> Action {

@@ -1,0 +1,210 @@
+//! Machines: disks that are slow, stall, or are full, clocks that run unevenly, and power that fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use amaters_cluster_core::{Instant, NodeId, NodeState, Term, Ticket};
+
+use super::Check;
+use super::coverage::Rare;
+use super::world::World;
+
+/// What is wrong with the machines.
+#[derive(Default)]
+pub(super) struct Machines {
+    /// Whose disk has no room. The next write fails, and a node whose write failed ends.
+    full: BTreeSet<NodeId>,
+    /// How fast clocks run, in percent.
+    rates: BTreeMap<NodeId, u64>,
+    /// The latest leader's term, and how many steps it has left.
+    reign: (Term, u32),
+}
+
+// Disks.
+impl World<'_> {
+    pub(super) fn complete(&mut self) -> Check {
+        let busy = |id: &NodeId| !self.cluster.member(*id).disk_stalled && self.cluster.member(*id).disk.unsynced() > 0;
+        let busy: Vec<NodeId> = self.ids.iter().copied().filter(busy).collect();
+        if busy.is_empty() {
+            return Ok(());
+        }
+        let id = busy[self.rng.usize(..busy.len())];
+        if self.machines.full.contains(&id) {
+            self.coverage.hit(Rare::FullDisks);
+            self.crash(id);
+            return Ok(());
+        }
+        let tickets: Vec<Ticket> = self.cluster.member(id).disk.under_way().map(|(ticket, _)| ticket).collect();
+        let up_to = tickets[self.rng.usize(..tickets.len())];
+        self.complete_up_to(id, up_to, self.weather.bursts)
+    }
+
+    pub(super) fn complete_up_to(&mut self, id: NodeId, up_to: Ticket, bursts: f64) -> Check {
+        self.trace.detail(|| format!("the disk of node {id}, up to ticket {up_to}"));
+        self.cluster.complete(id, up_to);
+        self.moved(id, bursts)
+    }
+
+    /// A disk takes what it is given and finishes nothing of it.
+    pub(super) fn stall_disk(&mut self) {
+        let victim = self.victim();
+        self.coverage.hit(Rare::StalledDisks);
+        self.coverage.hit_if(self.cluster.leader() == Some(victim), Rare::LeadersStalledDisks);
+        self.cluster.member_mut(victim).disk_stalled = true;
+        self.trace.detail(|| format!("of node {victim}"));
+    }
+
+    pub(super) fn fill_disk(&mut self) {
+        let victim = self.victim();
+        self.machines.full.insert(victim);
+        self.trace.detail(|| format!("of node {victim}"));
+    }
+
+    pub(super) fn mend_disks(&mut self) {
+        self.machines.full.clear();
+        for id in self.ids.clone() {
+            self.cluster.member_mut(id).disk_stalled = false;
+        }
+    }
+}
+
+// Clocks.
+impl World<'_> {
+    /// Another spell: clocks run at other rates.
+    pub(super) fn draw_rates(&mut self) {
+        let skew = self.weather.skew;
+        let rate = |id: &NodeId| (*id, self.rng.u64(100 - skew..=100 + skew));
+        self.machines.rates = self.ids.iter().map(rate).collect();
+    }
+
+    /// Time passes, at each node at its own rate, and most look at their clocks.
+    pub(super) fn pass_time(&mut self) -> Check {
+        let pause = self.rng.u64(1..=self.weather.longest_pause * 1000);
+        self.trace.detail(|| format!("{pause} µs"));
+        for id in self.ids.clone() {
+            let rate = self.machines.rates.get(&id).copied().unwrap_or(100);
+            self.cluster.pass(id, Duration::from_micros(pause * rate / 100));
+            if self.rng.u8(..10) > 0 {
+                self.tick(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A machine sleeps, or is moved to another host: its clock leaps, or is set back.
+    pub(super) fn jump_clock(&mut self) -> Check {
+        const LONGEST_LEAP: u64 = 10_000_000_000;
+        const FARTHEST_BACK: u64 = 500_000_000;
+        let victim = self.victim();
+        let back = self.rng.bool();
+        self.coverage.hit(if back { Rare::ClocksSetBack } else { Rare::ClockLeaps });
+        let clock = &mut self.cluster.member_mut(victim).clock;
+        let before = *clock;
+        clock.0 = if back { clock.0.saturating_sub(self.rng.u64(..FARTHEST_BACK)) } else { clock.0 + self.rng.u64(..LONGEST_LEAP) };
+        let now = *clock;
+        self.trace.detail(|| format!("of node {victim}, from {} to {} ms", before.0 / 1_000_000, now.0 / 1_000_000));
+        self.tick(victim)
+    }
+}
+
+// Power.
+impl World<'_> {
+    /// Some leaders don't last long: tails that nobody else has come from those.
+    pub(super) fn end_reign(&mut self) {
+        let Some(leader) = self.cluster.leader().filter(|_| self.weather.reign > 0) else { return };
+        let term = self.cluster.node(leader).map(|node| node.persistent_state().current_term).unwrap_or_default();
+        if term > self.machines.reign.0 {
+            self.machines.reign = (term, self.rng.u32(1..=self.weather.reign));
+        }
+        self.machines.reign.1 = self.machines.reign.1.saturating_sub(1);
+        if self.machines.reign.1 == 0 && self.rng.bool() {
+            self.crash(leader);
+        } else if self.machines.reign.1 == 0 {
+            self.depose(leader);
+            self.machines.reign.1 = self.weather.reign;
+        }
+    }
+
+    /// Cuts a leader off. Half of them have a slow clock: they take themselves for the leader long after the others have another one.
+    fn depose(&mut self, leader: NodeId) {
+        self.cluster.isolate(leader);
+        let slow = self.rng.bool();
+        self.trace.detail(|| format!("node {leader} is cut off{}", if slow { ", and its clock is slow" } else { "" }));
+        if slow {
+            self.machines.rates.insert(leader, 5);
+            for other in self.ids.iter().filter(|id| **id != leader) {
+                self.cluster.pass(*other, Duration::from_millis(300));
+            }
+        }
+    }
+
+    pub(super) fn crash_one(&mut self) {
+        let victim = self.victim();
+        self.crash(victim);
+    }
+
+    pub(super) fn crash_all(&mut self) {
+        self.coverage.hit(Rare::PowerFailures);
+        self.ids.clone().into_iter().for_each(|id| self.crash(id));
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        let Some(node) = self.cluster.node(id) else { return };
+        self.coverage.hit_if(node.state() == NodeState::Leader, Rare::LeaderCrashes);
+        let keep = self.surviving_writes(id);
+        let remains = self.cluster.crash(id, keep);
+        self.trace.detail(|| format!("node {id}: {remains:?}"));
+        self.coverage.hit_if(remains.lost > 0, Rare::LostWrites);
+        self.coverage.hit_if(remains.kept > 0, Rare::UnknownWritesKept);
+        self.coverage.hit_if(remains.torn, Rare::TornWrites);
+        self.checker.crashed(id);
+        self.ledger.crashed(id);
+        self.history.crashed(id);
+    }
+
+    /// Stops as many nodes as a cluster bears, and starts the others.
+    pub(super) fn leave_a_majority(&mut self) -> Check {
+        let mut ids = self.ids.clone();
+        self.rng.shuffle(&mut ids);
+        let (down, up) = ids.split_at((ids.len() - 1) / 2);
+        down.iter().for_each(|id| self.crash(*id));
+        up.iter().try_for_each(|id| self.restart(*id))
+    }
+
+    /// How many of a disk's operations that are not durable a crash keeps: any number, and often one that tears a submission.
+    fn surviving_writes(&mut self, id: NodeId) -> usize {
+        let mut before = 0;
+        for (_, operations) in self.cluster.member(id).disk.under_way() {
+            if operations.len() > 1 && self.rng.bool() {
+                return before + self.rng.usize(1..operations.len());
+            }
+            before += operations.len();
+        }
+        self.rng.usize(..=before)
+    }
+
+    pub(super) fn restart_one(&mut self) -> Check {
+        let id = self.any();
+        self.restart(id)
+    }
+
+    /// Starts a node that is down; the clock of a machine begins anywhere.
+    pub(super) fn restart(&mut self, id: NodeId) -> Check {
+        if self.cluster.node(id).is_some() {
+            return Ok(());
+        }
+        self.trace.detail(|| format!("node {id}"));
+        self.new_clock(id);
+        self.cluster.restart(id);
+        self.tick(id)
+    }
+
+    pub(super) fn new_clock(&mut self, id: NodeId) {
+        let clock = Instant(self.rng.u64(..1 << 40));
+        let member = self.cluster.member_mut(id);
+        member.clock = clock;
+        if let Some(node) = &mut member.node {
+            node.start(clock);
+        }
+    }
+}
