@@ -166,7 +166,7 @@ impl World<'_> {
                 Event::Applied(node, commands) => self.history.applied(*node, commands, &mut self.coverage),
                 Event::Served(node, tokens) => self.history.served(*node, tokens),
                 Event::Rejected(_, requests) => self.history.rejected(requests),
-                Event::Sent(_) | Event::Submitted(..) | Event::Noted(..) => {}
+                _ => {}
             }
         }
     }
