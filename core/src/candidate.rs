@@ -37,12 +37,13 @@ impl Node {
         if let Role::PreCandidate(ballot) = &self.role
             && self.membership.is_quorum(|voter| ballot.votes.contains(&voter))
         {
-            self.start_election();
+            self.start_election(false);
         }
     }
 
-    /// Stands for election in a new term (Raft paper, §5.2). Requests and the own vote wait until term and vote are durable.
-    fn start_election(&mut self) {
+    /// Stands for election in a new term (Raft paper, §5.2), perhaps because the leader wants it. Requests and the own vote wait until term
+    /// and vote are durable, and with them the log.
+    pub(crate) fn start_election(&mut self, by_transfer: bool) {
         let term = self.persistent.current_term.next();
         self.persistent = PersistentState { current_term: term, voted_for: self.config.id };
         self.outbox.hard_state_changed();
@@ -52,7 +53,8 @@ impl Node {
         self.note(LogLevel::Info, format!("stands for election in term {term}"));
         let last_log = self.log.last();
         for peer in self.peers().collect::<Vec<_>>() {
-            self.outbox.send_when_durable(peer, Message::RequestVoteRequest(RequestVoteRequest { term, last_log }));
+            let request = RequestVoteRequest { term, last_log, by_transfer };
+            self.outbox.send_when_durable(peer, Message::RequestVoteRequest(request));
         }
         let own_vote = RequestVoteResponse { term, vote_granted: true };
         self.outbox.send_when_durable(self.config.id, Message::RequestVoteResponse(own_vote));

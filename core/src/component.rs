@@ -110,6 +110,10 @@ impl exported::Guest for Component {
         step_each(tokens.into_iter().map(|token| Input::Read { token: Token(token) }));
     }
 
+    fn transfer(token: u64, to: Option<u64>) {
+        step_each([Input::Transfer { token: Token(token), to: to.map_or(NodeId::NONE, NodeId) }]);
+    }
+
     fn persisted(ticket: u64) {
         step_each([Input::Persisted { ticket: Ticket(ticket) }]);
     }
@@ -151,6 +155,7 @@ fn carry_out(effect: &Effect) {
         Effect::Send { to, envelope } => network::send(to.0, envelope),
         Effect::Apply { commands } => state_machine::apply(&commands.iter().map(lent_command).collect::<Vec<_>>()),
         Effect::ServeReads { tokens } => state_machine::serve_reads(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
+        Effect::Done { tokens } => state_machine::done(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
         Effect::Reject { requests } => state_machine::reject(&requests.iter().map(rejected).collect::<Vec<_>>()),
         Effect::Log { level, message } => log::write(log_level(*level), message),
     }
@@ -187,6 +192,9 @@ fn core_config(config: exported::Config) -> Config {
         max_pending_bytes: bytes(config.max_pending_bytes),
         max_log_bytes: bytes(config.max_log_bytes),
         request_timeout: millis(config.request_timeout_ms),
+        lease_reads: config.lease_reads,
+        max_clock_drift: config.max_clock_drift,
+        disk_stall_timeout: millis(config.disk_stall_timeout_ms),
         seed: random::get_random_u64(),
         ..Config::new(config.id, config.voters)
     }
@@ -216,10 +224,8 @@ fn lent_command(committed: &Committed) -> state_machine::Committed<'_> {
 }
 
 fn exported_status(status: &Status) -> exported::NodeStatus {
-    let peer = |it: &PeerStatus| {
-        let silent_ms = u64::try_from(it.silent.as_millis()).unwrap_or(u64::MAX);
-        exported::PeerStatus { id: it.id.0, match_index: it.match_index.0, silent_ms }
-    };
+    let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let peer = |it: &PeerStatus| exported::PeerStatus { id: it.id.0, match_index: it.match_index.0, silent_ms: whole_ms(it.silent) };
     let counters = &status.counters;
     exported::NodeStatus {
         id: status.id.0,
@@ -242,7 +248,13 @@ fn exported_status(status: &Status) -> exported::NodeStatus {
             refused_envelopes: counters.refused_envelopes,
             proposals: counters.proposals,
             rejections: counters.rejections,
+            transfers: counters.transfers,
+            lease_reads: counters.lease_reads,
+            disk_stalls: counters.disk_stalls,
         },
+        transfer_to: known(status.transfer_to),
+        has_lease: status.has_lease,
+        disk_waits_ms: whole_ms(status.disk_waits),
     }
 }
 
@@ -257,6 +269,11 @@ fn rejected(request: &Rejected) -> state_machine::Rejected {
         Rejection::Overloaded => state_machine::Rejection::Overloaded,
         Rejection::TooLarge => state_machine::Rejection::TooLarge,
         Rejection::LogFull => state_machine::Rejection::LogFull,
+        Rejection::NotLeader => state_machine::Rejection::NotLeader,
+        Rejection::UnknownTarget => state_machine::Rejection::UnknownTarget,
+        Rejection::TargetSilent => state_machine::Rejection::TargetSilent,
+        Rejection::TransferUnderWay => state_machine::Rejection::TransferUnderWay,
+        Rejection::TransferFailed => state_machine::Rejection::TransferFailed,
     };
     state_machine::Rejected { token: request.token.0, reason, leader: known(request.leader) }
 }

@@ -9,6 +9,9 @@ use crate::types::{GroupId, NodeId};
 /// The most voters of a group: more cost a majority of more disks and win nothing.
 pub const MAX_VOTERS: usize = 7;
 
+/// The longest election timeout.
+pub(crate) const MAX_ELECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The settings of a node. [`Config::new`] gives the defaults; [`Config::validate`] holds the ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -36,6 +39,14 @@ pub struct Config {
     pub max_log_bytes: usize,
     /// How long a request waits for its outcome (default 2 s).
     pub request_timeout: Duration,
+    /// Whether a leader serves reads without asking a majority first while a majority has promised to elect nobody else (dissertation, §6.4.1;
+    /// default: no). Linearizable only where no clock outruns another by more than `max_clock_drift`, and none stands still, as it does on a
+    /// machine that sleeps. A node for which this is off gives no such promise either.
+    pub lease_reads: bool,
+    /// By how much the fastest clock of the group may outrun the slowest, in percent: 1 to 100 (default 10). A lease is shorter by that.
+    pub max_clock_drift: u32,
+    /// How long the own disk may make no progress before a leader hands over, and others don't want to lead: 10 ms to 60 s (default 1 s).
+    pub disk_stall_timeout: Duration,
     /// Where the node's own random numbers start. The driver draws it from the system's random source; equal seeds and inputs give
     /// equal effects.
     pub seed: u64,
@@ -74,6 +85,9 @@ impl Config {
             max_pending_bytes: 64 << 20,
             max_log_bytes: 1 << 30,
             request_timeout: Duration::from_secs(2),
+            lease_reads: false,
+            max_clock_drift: 10,
+            disk_stall_timeout: Duration::from_secs(1),
             seed: 0,
             #[cfg(feature = "planted-bugs")]
             bug: None,
@@ -98,7 +112,7 @@ impl Config {
             "election_timeout_max",
             ms(self.election_timeout_max),
             &format!("more than election_timeout_min ({}), at most 60000 ms", ms(self.election_timeout_min)),
-            self.election_timeout_max > self.election_timeout_min && self.election_timeout_max <= Duration::from_secs(60),
+            self.election_timeout_max > self.election_timeout_min && self.election_timeout_max <= MAX_ELECTION_TIMEOUT,
         )?;
         check(
             "request_timeout",
@@ -106,6 +120,9 @@ impl Config {
             &format!("at least election_timeout_max ({})", ms(self.election_timeout_max)),
             self.request_timeout >= self.election_timeout_max,
         )?;
+        check("max_clock_drift", format!("{} %", self.max_clock_drift), "1 to 100 %", (1..=100).contains(&self.max_clock_drift))?;
+        let stall = Duration::from_millis(10)..=Duration::from_secs(60);
+        check("disk_stall_timeout", ms(self.disk_stall_timeout), "10 ms to 60000 ms", stall.contains(&self.disk_stall_timeout))?;
         let range = |field, got: usize, min: usize, max: usize| {
             check(field, got.to_string(), &format!("{min} to {max}"), (min..=max).contains(&got))
         };

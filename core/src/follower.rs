@@ -61,7 +61,8 @@ impl Node {
                 let response = AppendEntriesResponse { term: self.persistent.current_term, outcome };
                 self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
             }
-            let response = HeartbeatResponse { term: self.persistent.current_term, round: request.round };
+            let promise = self.promise(request);
+            let response = HeartbeatResponse { term: self.persistent.current_term, round: request.round, promise };
             self.send(from, Message::HeartbeatResponse(response));
         }
     }
@@ -83,7 +84,7 @@ impl Node {
     }
 
     /// A message of the current term's leader: follows it. There is one leader a term; a second one is refused.
-    fn accept_leader(&mut self, from: NodeId) -> bool {
+    pub(crate) fn accept_leader(&mut self, from: NodeId) -> bool {
         let known = self.leader();
         if !known.is_none() && known != from {
             let term = self.persistent.current_term;
@@ -138,8 +139,8 @@ impl Node {
         let term = self.persistent.current_term;
         let answer = match message {
             Message::RequestVoteRequest(_) => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: false }),
-            Message::AppendEntriesRequest(_) | Message::HeartbeatRequest(_) | Message::CommitNotice(_) => {
-                Message::HeartbeatResponse(HeartbeatResponse { term, round: 0 })
+            Message::AppendEntriesRequest(_) | Message::HeartbeatRequest(_) | Message::CommitNotice(_) | Message::TimeoutNowRequest(_) => {
+                Message::HeartbeatResponse(HeartbeatResponse { term, round: 0, promise: None })
             }
             // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.
             _ => return,

@@ -41,6 +41,13 @@ pub enum Input {
         /// Comes back when the read may be served.
         token: Token,
     },
+    /// Leadership is to move (dissertation, §3.10). [`Effect::Done`] says that the other node leads.
+    Transfer {
+        /// Comes back with the outcome.
+        token: Token,
+        /// The node that is to lead; none for the peer that has most of the log.
+        to: NodeId,
+    },
     /// All submissions up to this ticket are durable.
     Persisted {
         /// The last durable ticket.
@@ -72,6 +79,11 @@ pub enum Effect {
     },
     /// Serve these reads from the state as it is now.
     ServeReads {
+        /// Never empty.
+        tokens: Vec<Token>,
+    },
+    /// What these requests wanted has happened: those that change who leads, or who is a member.
+    Done {
         /// Never empty.
         tokens: Vec<Token>,
     },
@@ -142,6 +154,16 @@ pub enum Rejection {
     TooLarge,
     /// The log has reached its bound. Not carried out.
     LogFull,
+    /// Only a leader can do it. Not carried out: ask the leader.
+    NotLeader,
+    /// Leadership can't go to a node that is not a member. Not carried out.
+    UnknownTarget,
+    /// The node that was to lead was not heard of lately, or no other was. Not carried out.
+    TargetSilent,
+    /// A transfer is under way. Not carried out.
+    TransferUnderWay,
+    /// The node that was to lead did not within an election timeout: its log lacked too much, or it could not be reached. It may yet.
+    TransferFailed,
 }
 
 /// How much a line of the log matters.

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::proposals::ForwardStreams;
 use crate::reads::{ReadRounds, Reader};
 use crate::role::{Leader, Role};
-use crate::types::{EntryId, LogIndex, NodeId, Term};
+use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
 /// The longest that new entries wait for an earlier round of replication.
 const PACE: Duration = Duration::from_micros(500);
@@ -32,6 +32,7 @@ impl Node {
             sent_at: self.now,
             heartbeat_at: self.now,
             reads: ReadRounds::default(),
+            lease_given_up: false,
             streams: ForwardStreams::default(),
         });
         self.note(LogLevel::Info, format!("leads term {}", self.persistent.current_term));
@@ -79,7 +80,12 @@ impl Node {
 
     /// Proposals that another node passes on.
     pub(crate) fn on_forward_request(&mut self, from: NodeId, request: ForwardRequest) {
+        // During a transfer the stream stays where it is: the sender repeats what was not taken, or the successor gets it.
+        let hands_over = self.hands_over();
         let Role::Leader(leader) = &mut self.role else { return };
+        if hands_over {
+            return;
+        }
         let run = request.run;
         let (new, received) = leader.streams.take(from, request);
         let repeated = new.is_empty();
@@ -122,7 +128,8 @@ impl Node {
             let commit_index = log.commit_index().min(progress.match_index);
             if heartbeat_due {
                 let round = leader.reads.number();
-                mail.send(peer, Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round }));
+                let sent_at = config.lease_reads.then_some(self.now);
+                mail.send(peer, Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round, sent_at }));
             } else if commit_index > progress.commit_sent {
                 mail.send(peer, Message::CommitNotice(CommitNotice { term, commit_index }));
             }
@@ -154,12 +161,18 @@ impl Node {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let latest = leader.reads.number();
-        let Some(progress) = leader.peers.get_mut(&from) else { return };
         if response.round > latest {
             return self.refuse(from, &format!("it confirms round {}, but the latest is {latest}", response.round));
         }
+        if response.promise.is_some_and(|promise| promise.since > now) {
+            return self.refuse(from, "it answers a heartbeat that is still to leave");
+        }
+        let lease_end = response.promise.map_or(Instant::default(), |promise| self.lease_end(promise));
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
         progress.alive(now, self.config.heartbeat_interval);
         progress.round = progress.round.max(response.round);
+        progress.lease_end = progress.lease_end.max(lease_end);
     }
 
     /// Commits what a majority holds durably, itself included: but only up to an entry of its own term (Raft paper, §5.4.2).
@@ -185,7 +198,12 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let unasked = self.config.has_bug(Bug::ReadWithoutRound);
         let confirmed = |voter: NodeId| leader.peers.get(&voter).filter(|_| !unasked).map_or(u64::MAX, |progress| progress.round);
-        let Some((read_index, readers)) = leader.reads.finish(self.membership.reached_by_quorum(confirmed)) else { return };
+        if let Some((read_index, readers)) = leader.reads.finish(self.membership.reached_by_quorum(confirmed)) {
+            self.answer_readers(read_index, readers);
+        }
+    }
+
+    pub(crate) fn answer_readers(&mut self, read_index: LogIndex, readers: Vec<Reader>) {
         let term = self.persistent.current_term;
         for reader in readers {
             if reader.node == self.config.id {

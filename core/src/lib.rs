@@ -8,6 +8,7 @@
 //! - [`io`]: what goes in and what comes out, and the order of effects on which durability rests. Start here.
 //! - [`Node`]: the entry point [`Node::step`], the rule of terms, one match for all messages.
 //! - `follower`, `candidate`, `leader`: what each role does with them. `role` holds their data.
+//! - `transfer`, `lease`, `disk_watch`: when a leader goes on purpose, when it may answer alone, and when its disk fails it.
 //! - [`RaftLog`]: the log and its invariants. `outbox`: what waits for the disk. `progress`: a leader's view of a peer.
 //! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
 //! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
@@ -46,10 +47,12 @@ mod complaints;
 #[allow(unsafe_code, reason = "wit-bindgen's glue to the host is unsafe by nature")]
 pub mod component;
 pub mod config;
+mod disk_watch;
 pub mod entry;
 mod follower;
 pub mod io;
 mod leader;
+mod lease;
 pub mod log;
 mod membership;
 pub mod message;
@@ -65,6 +68,7 @@ mod reads;
 mod rng;
 mod role;
 mod status;
+mod transfer;
 pub mod types;
 pub mod wire;
 

@@ -4,11 +4,13 @@
 //! so need not wait for a disk; a pre-vote has its own request (dissertation, §9.6); and a follower's answer to AppendEntries says what this very
 //! request made durable.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{LogEntry, Payload};
 use crate::io::Rejection;
-use crate::types::{EntryId, LogIndex, NodeId, Term};
+use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
 /// A message of the protocol. New ones go to the end: the encoding numbers them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,7 @@ pub enum Message {
     ReadIndexRequest(ReadIndexRequest),
     ReadIndexResponse(ReadIndexResponse),
     CommitNotice(CommitNotice),
+    TimeoutNowRequest(TimeoutNowRequest),
 }
 
 /// Asks whether an election could be won, before any term is changed for it (dissertation, §9.6).
@@ -58,6 +61,8 @@ pub struct RequestVoteRequest {
     pub term: Term,
     /// The candidate's last entry.
     pub last_log: EntryId,
+    /// Whether the leader of the term before asked the candidate to stand: then nobody protects that leader (dissertation, §4.2.3).
+    pub by_transfer: bool,
 }
 
 /// Answers a [`RequestVoteRequest`]. Leaves once the vote is durable.
@@ -119,6 +124,8 @@ pub struct HeartbeatRequest {
     pub commit_index: LogIndex,
     /// The leader's latest round of reads (dissertation, §6.4).
     pub round: u64,
+    /// When it left, by the leader's clock; none where no promise is wanted.
+    pub sent_at: Option<Instant>,
 }
 
 /// Answers a [`HeartbeatRequest`]: the sender was leader when the round began, as far as this node knows.
@@ -128,6 +135,17 @@ pub struct HeartbeatResponse {
     pub term: Term,
     /// The request's round.
     pub round: u64,
+    /// What the answering node promises, if it was asked to and does.
+    pub promise: Option<Promise>,
+}
+
+/// Not to help anybody else to lead for a while (dissertation, §6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// When the heartbeat left that is answered, by the leader's clock: the promise was made later.
+    pub since: Instant,
+    /// For how long from when it was made, by the clock of whoever made it.
+    pub lasts: Duration,
 }
 
 /// Tells of commits where no entries are due that would. Wants no answer: one that is lost is made up for by the next heartbeat.
@@ -137,6 +155,13 @@ pub struct CommitNotice {
     pub term: Term,
     /// What is committed of the entries that the receiver is known to hold.
     pub commit_index: LogIndex,
+}
+
+/// Asks the receiver to stand for election at once: it has all that the leader has (dissertation, §3.10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeoutNowRequest {
+    /// The term of the leader that hands over.
+    pub term: Term,
 }
 
 /// Passes proposals on to the leader of one term.
@@ -224,13 +249,14 @@ impl Message {
             Self::ReadIndexRequest(m) => m.term,
             Self::ReadIndexResponse(m) => m.term,
             Self::CommitNotice(m) => m.term,
+            Self::TimeoutNowRequest(m) => m.term,
         }
     }
 
     /// Whether the message says that its sender leads its term.
     #[must_use]
     pub fn is_from_leader(&self) -> bool {
-        matches!(self, Self::AppendEntriesRequest(_) | Self::HeartbeatRequest(_) | Self::CommitNotice(_))
+        matches!(self, Self::AppendEntriesRequest(_) | Self::HeartbeatRequest(_) | Self::CommitNotice(_) | Self::TimeoutNowRequest(_))
     }
 }
 

@@ -20,7 +20,8 @@ use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rng::Rng;
 use crate::role::{Follower, Role};
-use crate::status::{Counters, NodeState, PeerStatus, Status};
+use crate::status::{Counters, NodeState};
+use crate::transfer::Transfer;
 use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
 use crate::wire::{self, PersistentState, WireError};
 
@@ -42,6 +43,10 @@ pub struct Node {
     pub(crate) reads: Reads,
     pub(crate) heard_at: BTreeMap<NodeId, Instant>,
     pub(crate) counters: Counters,
+    pub(crate) transfer: Option<Transfer>,
+    /// Until when this node helps nobody to lead.
+    pub(crate) promised_until: Instant,
+    pub(crate) done: Vec<Token>,
     complaints: Complaints,
     applied_term: Term,
     rejected: Vec<Rejected>,
@@ -92,6 +97,9 @@ impl Node {
             reads: Reads::new(run),
             heard_at: BTreeMap::new(),
             counters: Counters::default(),
+            transfer: None,
+            promised_until: Instant::default(),
+            done: Vec::new(),
             complaints: Complaints::default(),
             applied_term: Term::NONE,
             rejected: Vec::new(),
@@ -136,6 +144,7 @@ impl Node {
         self.now = now;
         self.outbox = Outbox::new(self.log.last().index);
         self.heard_at = self.peers().map(|peer| (peer, now)).collect();
+        self.renew_promises();
         self.follow(NodeId::NONE);
         if let (Role::Follower(follower), [_]) = (&mut self.role, self.membership.voters()) {
             follower.election_at = now;
@@ -150,30 +159,8 @@ impl Node {
             Input::Receive { sender, envelope } => self.receive(sender, &envelope),
             Input::Propose { token, command } => self.propose(token, command),
             Input::Read { token } => self.reads.add(token, self.now + self.config.request_timeout),
+            Input::Transfer { token, to } => self.transfer(token, to),
             Input::Persisted { ticket } => self.persisted(ticket),
-        }
-    }
-
-    /// Reports the node's state.
-    #[must_use]
-    pub fn status(&self, now: Instant) -> Status {
-        let match_index = |peer| match &self.role {
-            Role::Leader(leader) => leader.peers.get(&peer).map_or(LogIndex::NONE, |progress| progress.match_index),
-            _ => LogIndex::NONE,
-        };
-        let silent = |peer| now.since(self.heard_at.get(&peer).copied().unwrap_or_default());
-        Status {
-            id: self.config.id,
-            state: self.state(),
-            term: self.persistent.current_term,
-            leader: self.leader(),
-            commit_index: self.log.commit_index(),
-            applied_index: self.log.applied_index(),
-            last_index: self.log.last().index,
-            durable_index: self.outbox.durable_index(),
-            log_bytes: self.log.bytes(),
-            peers: self.peers().map(|id| PeerStatus { id, match_index: match_index(id), silent: silent(id) }).collect(),
-            counters: self.counters,
         }
     }
 
@@ -261,6 +248,9 @@ impl Node {
         match &message {
             // A question about a term that nobody is in yet: it moves nobody's, and may come from any.
             Message::PreVoteRequest(_) => {}
+            Message::RequestVoteRequest(request) if self.has_promised_otherwise(request) => {
+                return self.note(LogLevel::Debug, format!("node {from} asks for a vote, but another was promised that there is none"));
+            }
             _ if message.term() > current => {
                 self.enter_term(message.term(), if message.is_from_leader() { from } else { NodeId::NONE });
             }
@@ -285,6 +275,7 @@ impl Node {
             Message::ForwardResponse(response) => self.on_forward_response(&response),
             Message::ReadIndexRequest(request) => self.on_read_index_request(from, &request),
             Message::ReadIndexResponse(response) => self.reads.answered(response.id, response.read_index),
+            Message::TimeoutNowRequest(_) => self.on_timeout_now_request(from),
         }
     }
 
@@ -304,7 +295,7 @@ impl Node {
     }
 
     fn persisted(&mut self, ticket: Ticket) {
-        if !self.outbox.persisted(ticket) {
+        if !self.outbox.persisted(ticket, self.now) {
             self.note(LogLevel::Error, format!("storage reported ticket {ticket} as durable, which was never submitted: it is ignored"));
         }
     }
@@ -315,6 +306,7 @@ impl Node {
     fn tick(&mut self, effects: &mut Vec<Effect>) {
         self.take_own_votes();
         self.check_timers();
+        self.advance_transfer();
         self.answer_read_index(); // before the reads that gathered meanwhile are asked for
         self.route_requests();
         self.advance_commit_index();
@@ -330,11 +322,16 @@ impl Node {
     }
 
     fn check_timers(&mut self) {
-        match &self.role {
-            Role::Follower(follower) if self.now >= follower.election_at => self.start_pre_vote(),
-            Role::PreCandidate(ballot) | Role::Candidate(ballot) if self.now >= ballot.retry_at => self.start_pre_vote(),
-            Role::Leader(_) => self.check_quorum(),
-            _ => {}
+        let election_at = match &self.role {
+            Role::Follower(follower) => follower.election_at,
+            Role::PreCandidate(ballot) | Role::Candidate(ballot) => ballot.retry_at,
+            Role::Leader(_) => {
+                self.check_quorum();
+                return self.check_disk();
+            }
+        };
+        if self.now >= election_at && !self.disk_is_stalled() {
+            self.start_pre_vote();
         }
     }
 
@@ -342,15 +339,19 @@ impl Node {
     fn flush(&mut self, effects: &mut Vec<Effect>) {
         let round = self.round_is_due();
         if round || self.outbox.has_something_to_say() {
-            self.outbox.submit(&self.persistent, &self.log, effects);
+            self.outbox.submit(&self.persistent, &self.log, self.now, effects);
         }
         self.take_own_votes(); // those that had nothing to wait for
+        self.answer_under_lease();
         self.replicate(round);
         self.mail.leave(effects);
         self.apply(effects);
         let ready = self.reads.ready(self.log.applied_index());
         if !ready.is_empty() {
             effects.push(Effect::ServeReads { tokens: ready });
+        }
+        if !self.done.is_empty() {
+            effects.push(Effect::Done { tokens: std::mem::take(&mut self.done) });
         }
         // Last, so that nothing is given up on whose outcome has just become known.
         let leader = self.leader();
@@ -383,7 +384,9 @@ impl Node {
     /// Gives proposals and reads to the leader, if one is known.
     fn route_requests(&mut self) {
         let (leader, term, retry) = (self.leader(), self.persistent.current_term, self.config.election_timeout_min);
-        if leader == self.config.id {
+        if self.hands_over() {
+            // They wait for whoever leads next.
+        } else if leader == self.config.id {
             self.append_own_proposals();
         } else if !leader.is_none() {
             while let Some(request) = self.proposals.forward_to(term, self.now, retry, self.config.max_batch_bytes) {

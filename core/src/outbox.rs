@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::io::{Effect, LogLevel};
 use crate::log::RaftLog;
 use crate::message::{Envelope, Message};
-use crate::types::{GroupId, LogIndex, NodeId, Ticket};
+use crate::types::{GroupId, Instant, LogIndex, NodeId, Ticket};
 use crate::wire::{self, PersistentState};
 
 /// Unsaved changes, submissions under way, and messages that wait for them.
@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
     durable: Ticket,
     durable_index: LogIndex,
     under_way: VecDeque<Submission>,
+    /// Since when storage has completed nothing of what is under way.
+    waiting_since: Option<Instant>,
     /// Messages that speak for what has changed since the last submission.
     fresh: Vec<(NodeId, Message)>,
     /// Messages that wait for a submission.
@@ -50,6 +52,7 @@ impl Outbox {
             durable: Ticket::NONE,
             durable_index,
             under_way: VecDeque::new(),
+            waiting_since: None,
             fresh: Vec::new(),
             held: VecDeque::new(),
         }
@@ -58,6 +61,11 @@ impl Outbox {
     /// The last index that is durable.
     pub(crate) fn durable_index(&self) -> LogIndex {
         self.durable_index
+    }
+
+    /// Since when nothing has become durable, although something waits to.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        self.waiting_since
     }
 
     /// Term or vote changed.
@@ -85,11 +93,14 @@ impl Outbox {
     }
 
     /// Storage says that everything up to a ticket is durable. A ticket that was never given out is ignored: `false`.
-    pub(crate) fn persisted(&mut self, ticket: Ticket) -> bool {
+    pub(crate) fn persisted(&mut self, ticket: Ticket, now: Instant) -> bool {
         if ticket > self.submitted {
             return false;
         }
-        self.durable = self.durable.max(ticket);
+        if ticket > self.durable {
+            self.durable = ticket;
+            self.waiting_since = (ticket < self.submitted).then_some(now);
+        }
         while let Some(submission) = self.under_way.pop_front_if(|submission| submission.ticket <= ticket) {
             self.durable_index = self.durable_index.max(submission.last_index);
         }
@@ -97,7 +108,7 @@ impl Outbox {
     }
 
     /// Submits what has changed, as one unit: a vote and the entries that it speaks for become durable together.
-    pub(crate) fn submit(&mut self, state: &PersistentState, log: &RaftLog, effects: &mut Vec<Effect>) {
+    pub(crate) fn submit(&mut self, state: &PersistentState, log: &RaftLog, now: Instant, effects: &mut Vec<Effect>) {
         let mut operations = Vec::new();
         if std::mem::take(&mut self.hard_state_changed) {
             operations.push(wire::hard_state_operation(state));
@@ -108,6 +119,7 @@ impl Outbox {
         }
         if !operations.is_empty() {
             self.submitted = self.submitted.next();
+            self.waiting_since = self.waiting_since.or(Some(now));
             self.under_way.push_back(Submission { ticket: self.submitted, last_index: log.last().index });
             effects.push(Effect::Persist { ticket: self.submitted, operations });
         }
@@ -165,12 +177,12 @@ mod tests {
     }
 
     fn message(round: u64) -> Message {
-        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), round })
+        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), round, promise: None })
     }
 
     fn submit(outbox: &mut Outbox, log: &RaftLog) -> Vec<Effect> {
         let mut effects = Vec::new();
-        outbox.submit(&PersistentState::default(), log, &mut effects);
+        outbox.submit(&PersistentState::default(), log, Instant(5), &mut effects);
         effects
     }
 
@@ -185,7 +197,7 @@ mod tests {
         outbox.send_when_durable(NodeId(2), message(2));
         assert_eq!(submit(&mut outbox, &log(0)).len(), 1);
         assert_eq!(outbox.pop_released(false), None);
-        assert!(outbox.persisted(Ticket(1)));
+        assert!(outbox.persisted(Ticket(1), Instant(9)));
         assert_eq!(outbox.pop_released(false), Some((NodeId(2), message(2))));
     }
 
@@ -196,9 +208,9 @@ mod tests {
         submit(&mut outbox, &log(5));
         outbox.log_changed(LogIndex(3));
         submit(&mut outbox, &log(4));
-        assert!(outbox.persisted(Ticket(1)));
+        assert!(outbox.persisted(Ticket(1), Instant(9)));
         assert_eq!(outbox.durable_index(), LogIndex(2));
-        assert!(outbox.persisted(Ticket(2)));
+        assert!(outbox.persisted(Ticket(2), Instant(9)));
         assert_eq!(outbox.durable_index(), LogIndex(4));
     }
 
@@ -207,7 +219,23 @@ mod tests {
         let mut outbox = Outbox::new(LogIndex(0));
         outbox.log_changed(LogIndex(1));
         submit(&mut outbox, &log(1));
-        assert!(!outbox.persisted(Ticket(2)));
+        assert!(!outbox.persisted(Ticket(2), Instant(9)));
         assert_eq!(outbox.durable_index(), LogIndex(0));
+    }
+    #[test]
+    fn storage_is_waited_for_from_its_last_progress_on() {
+        let mut outbox = Outbox::new(LogIndex(0));
+        assert_eq!(outbox.waiting_since(), None);
+        for index in [1, 2] {
+            outbox.log_changed(LogIndex(index));
+            submit(&mut outbox, &log(index));
+            assert_eq!(outbox.waiting_since(), Some(Instant(5)));
+        }
+        assert!(outbox.persisted(Ticket(1), Instant(9)));
+        assert_eq!(outbox.waiting_since(), Some(Instant(9)), "the second is under way");
+        assert!(outbox.persisted(Ticket(1), Instant(11)));
+        assert_eq!(outbox.waiting_since(), Some(Instant(9)), "nothing new");
+        assert!(outbox.persisted(Ticket(2), Instant(12)));
+        assert_eq!(outbox.waiting_since(), None);
     }
 }

@@ -17,6 +17,8 @@ pub enum Bug {
     ReadWithoutRound,
     /// A leader answers for reads before an entry of its own term is committed.
     ReadBeforeFirstCommit,
+    /// A leader keeps its lease after it has told its successor to stand.
+    KeepLeaseInTransfer,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -17,6 +17,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Instant,
     /// The last round of reads that the peer has confirmed.
     pub(crate) round: u64,
+    /// Until when the peer's promise lets this leader serve reads.
+    pub(crate) lease_end: Instant,
     /// The highest commit index that was sent.
     pub(crate) commit_sent: LogIndex,
     mode: Mode,
@@ -47,6 +49,7 @@ impl Progress {
             next_index: last_index.next(),
             heard_at: now,
             round: 0,
+            lease_end: Instant::default(),
             commit_sent: LogIndex::NONE,
             mode: Mode::Probe { sent_at: None },
         }

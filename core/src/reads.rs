@@ -144,6 +144,13 @@ impl ReadRounds {
         }
     }
 
+    /// All who wait, also for the round under way, where none is needed for them.
+    pub(crate) fn take_all(&mut self) -> Vec<Reader> {
+        let mut readers = self.confirming.take().map_or_else(Vec::new, |round| round.readers);
+        readers.append(&mut self.waiting);
+        readers
+    }
+
     /// Begins a round for all that wait, unless one is under way: whether heartbeats with its number are due.
     pub(crate) fn begin(&mut self, commit_index: LogIndex) -> bool {
         if self.confirming.is_some() || self.waiting.is_empty() {

@@ -51,6 +51,8 @@ pub(crate) struct Leader {
     pub(crate) heartbeat_at: Instant,
     /// Questions for a read index.
     pub(crate) reads: ReadRounds,
+    /// Whether a successor was told to stand: promises count for nothing from then on.
+    pub(crate) lease_given_up: bool,
     /// Proposals from other nodes.
     pub(crate) streams: ForwardStreams,
 }

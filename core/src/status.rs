@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::types::{LogIndex, NodeId, Term};
+use crate::node::Node;
+use crate::role::Role;
+use crate::types::{Instant, LogIndex, NodeId, Term};
 
 /// What a node is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,12 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Counts since the start.
     pub counters: Counters,
+    /// The node that is to lead instead of this one, while a transfer is under way; or none.
+    pub transfer_to: NodeId,
+    /// Whether this node leads and may serve reads without a round.
+    pub has_lease: bool,
+    /// For how long the own disk has completed nothing of what waits for it; zero while nothing does.
+    pub disk_waits: Duration,
 }
 
 /// What a node knows of a peer.
@@ -66,4 +74,38 @@ pub struct Counters {
     pub proposals: u64,
     /// Requests that came to nothing.
     pub rejections: u64,
+    /// Transfers of leadership that this node began.
+    pub transfers: u64,
+    /// Questions for a read index that this node answered under a lease.
+    pub lease_reads: u64,
+    /// How often this node gave the lead up for its disk.
+    pub disk_stalls: u64,
+}
+
+impl Node {
+    /// Reports the node's state.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let match_index = |peer| match &self.role {
+            Role::Leader(leader) => leader.peers.get(&peer).map_or(LogIndex::NONE, |progress| progress.match_index),
+            _ => LogIndex::NONE,
+        };
+        let silent = |peer| now.since(self.heard_at.get(&peer).copied().unwrap_or_default());
+        Status {
+            id: self.config.id,
+            state: self.state(),
+            term: self.persistent.current_term,
+            leader: self.leader(),
+            commit_index: self.log.commit_index(),
+            applied_index: self.log.applied_index(),
+            last_index: self.log.last().index,
+            durable_index: self.outbox.durable_index(),
+            log_bytes: self.log.bytes(),
+            peers: self.peers().map(|id| PeerStatus { id, match_index: match_index(id), silent: silent(id) }).collect(),
+            counters: self.counters,
+            transfer_to: self.transfer_to(),
+            has_lease: self.has_lease(now),
+            disk_waits: self.disk_waits(now),
+        }
+    }
 }

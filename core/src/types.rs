@@ -95,7 +95,7 @@ impl fmt::Display for EntryId {
 }
 
 /// A reading of the host's monotonic clock, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instant(pub u64);
 
 impl Instant {

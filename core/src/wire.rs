@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::config::MAX_ELECTION_TIMEOUT;
 use crate::entry::LogEntry;
 use crate::io::Operation;
 use crate::message::{AppendOutcome, Envelope, Message};
@@ -149,11 +150,12 @@ fn numbers_are_sane(message: &Message) -> bool {
             }
         },
         Message::HeartbeatRequest(m) => index(m.commit_index),
+        Message::HeartbeatResponse(m) => m.promise.is_none_or(|promise| promise.lasts <= MAX_ELECTION_TIMEOUT),
         Message::CommitNotice(m) => index(m.commit_index),
         Message::ForwardRequest(m) => m.position < LIMIT,
         Message::ForwardResponse(m) => m.received < LIMIT,
         Message::ReadIndexResponse(m) => index(m.read_index),
-        Message::PreVoteResponse(_) | Message::RequestVoteResponse(_) | Message::HeartbeatResponse(_) | Message::ReadIndexRequest(_) => {
+        Message::PreVoteResponse(_) | Message::RequestVoteResponse(_) | Message::ReadIndexRequest(_) | Message::TimeoutNowRequest(_) => {
             true
         }
     }
@@ -214,15 +216,19 @@ mod tests {
         let said = |bytes: &[u8]| decode_envelope(bytes).expect_err("refused").to_string();
         assert_eq!(said(&[]), "the envelope is empty");
         assert_eq!(said(&[9, 0]), "the envelope has version 9, this node knows 1: run the same version on all nodes");
-        let mut long =
-            encode_envelope(&envelope(Message::HeartbeatRequest(HeartbeatRequest { term: Term(1), commit_index: LogIndex(0), round: 0 })));
+        let mut long = encode_envelope(&envelope(Message::HeartbeatRequest(HeartbeatRequest {
+            term: Term(1),
+            commit_index: LogIndex(0),
+            round: 0,
+            sent_at: None,
+        })));
         long.push(0);
         assert_eq!(said(&long), "the envelope is malformed: 1 bytes follow its end");
     }
 
     #[test]
     fn a_term_that_leaves_no_room_to_count_is_refused() {
-        let request = HeartbeatRequest { term: Term(u64::MAX), commit_index: LogIndex(0), round: 0 };
+        let request = HeartbeatRequest { term: Term(u64::MAX), commit_index: LogIndex(0), round: 0, sent_at: None };
         decode_envelope(&encode_envelope(&envelope(Message::HeartbeatRequest(request)))).expect_err("refused");
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong with a request, in the words of whoever made it.
 
-use amaters_cluster_core::{ConfigError, NodeId, Rejection};
+use amaters_cluster_core::{ConfigError, NodeId, Rejected, Rejection};
 use thiserror::Error;
 
 /// The result of a request to a node.
@@ -37,6 +37,18 @@ pub enum RaftError {
     /// The log has reached its bound in memory.
     #[error("the log has reached its bound in memory (half of --memory-limit): raise that, and restart the nodes")]
     LogFull,
+    /// Leadership can't go to a node that is not a member.
+    #[error("the node that is to lead is not a member of the cluster: /status lists those that are")]
+    UnknownTarget,
+    /// The node that was to lead was not heard of lately, or no other was.
+    #[error("the node that is to lead was not heard of lately: is it running, and can the leader reach it?")]
+    TargetSilent,
+    /// A transfer is under way.
+    #[error("a transfer of leadership is under way: try again when it has ended")]
+    TransferUnderWay,
+    /// The node that was to lead did not within an election timeout.
+    #[error("the node that was to lead did not take over within an election timeout: /status tells who leads, and how far each log is")]
+    TransferFailed,
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -57,13 +69,18 @@ pub enum RaftError {
 impl RaftError {
     /// What a rejection by the core means for the one who asked.
     #[must_use]
-    pub fn from_rejection(reason: Rejection, waited_ms: u64) -> Self {
-        match reason {
+    pub fn from_rejection(rejected: &Rejected, waited_ms: u64) -> Self {
+        match rejected.reason {
             Rejection::NoLeader => Self::NoLeader { waited_ms },
             Rejection::UnknownOutcome => Self::UnknownOutcome { waited_ms },
             Rejection::Overloaded => Self::Overloaded,
             Rejection::TooLarge => Self::TooLarge,
             Rejection::LogFull => Self::LogFull,
+            Rejection::NotLeader => Self::NotLeader { leader: (!rejected.leader.is_none()).then_some(rejected.leader) },
+            Rejection::UnknownTarget => Self::UnknownTarget,
+            Rejection::TargetSilent => Self::TargetSilent,
+            Rejection::TransferUnderWay => Self::TransferUnderWay,
+            Rejection::TransferFailed => Self::TransferFailed,
         }
     }
 

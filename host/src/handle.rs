@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, Status};
+use amaters_cluster_core::{LogIndex, NodeId, Status};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
+use crate::engine::Control;
 use crate::error::{RaftError, RaftResult};
-use crate::inbox::{Inbox, ReadRequest, WriteRequest};
+use crate::inbox::{Contents, ControlRequest, Inbox, ReadRequest, WriteRequest};
 use crate::state_machine::ApplyResult;
 
 /// What came of a command.
@@ -64,12 +65,43 @@ impl Handle {
     /// # Errors
     /// No majority confirmed a leader in time, or the node has ended.
     pub async fn query(&self, queries: Vec<Bytes>) -> RaftResult<Vec<ApplyResult>> {
+        self.ask(queries, |contents| &mut contents.reads).await
+    }
+
+    /// Queries of this node's own state as it is, without a word to others. It may be any age: that of a node which is cut off, catches up or has
+    /// just started; two such queries, at two nodes or around a restart, may even see time run backwards.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub async fn query_local(&self, queries: Vec<Bytes>) -> RaftResult<Vec<ApplyResult>> {
+        self.ask(queries, |contents| &mut contents.local_reads).await
+    }
+
+    async fn ask(&self, queries: Vec<Bytes>, place: fn(&mut Contents) -> &mut Vec<ReadRequest>) -> RaftResult<Vec<ApplyResult>> {
         let _room = self.make_room(&queries).await?;
         let (reply, answers) = oneshot::channel();
-        if !self.inbox.put(|contents| contents.reads.push(ReadRequest { queries, reply })) {
+        if !self.inbox.put(|contents| place(contents).push(ReadRequest { queries, reply })) {
             return Err(RaftError::ShuttingDown);
         }
         answers.await.unwrap_or_else(|_| Err(if self.inbox.is_closed() { RaftError::ShuttingDown } else { self.unknown_outcome() }))
+    }
+
+    /// Moves leadership from this node, which must be the leader, to another voter or to the one that has most of the log (dissertation, §3.10).
+    /// Returns when that one leads. Writes wait meanwhile; none is lost.
+    ///
+    /// # Errors
+    /// This node isn't the leader, the other is not a member or was not heard of, a transfer is under way, or the other node did not lead
+    /// within an election timeout: then this one serves on.
+    pub async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
+        self.control(Control::Transfer { to }).await
+    }
+
+    async fn control(&self, control: Control) -> RaftResult<()> {
+        let (reply, outcome) = oneshot::channel();
+        if !self.inbox.put(|contents| contents.controls.push(ControlRequest { control, reply })) {
+            return Err(RaftError::ShuttingDown);
+        }
+        outcome.await.unwrap_or_else(|_| Err(if self.inbox.is_closed() { RaftError::ShuttingDown } else { self.unknown_outcome() }))
     }
 
     /// The node's state.

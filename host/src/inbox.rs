@@ -10,6 +10,7 @@ use amaters_cluster_core::{NodeId, Status, Ticket};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
+use crate::engine::Control;
 use crate::error::RaftResult;
 use crate::handle::Outcome;
 
@@ -32,6 +33,8 @@ pub(crate) struct Contents {
     pub(crate) persisted: Option<Ticket>,
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) reads: Vec<ReadRequest>,
+    pub(crate) local_reads: Vec<ReadRequest>,
+    pub(crate) controls: Vec<ControlRequest>,
     pub(crate) status: Vec<oneshot::Sender<Status>>,
     pub(crate) storage_failure: Option<crate::wal::WalError>,
     pub(crate) closed: bool,
@@ -51,6 +54,13 @@ pub(crate) struct WriteRequest {
 pub(crate) struct ReadRequest {
     pub(crate) queries: Vec<Bytes>,
     pub(crate) reply: oneshot::Sender<RaftResult<Vec<Bytes>>>,
+}
+
+/// A change of the cluster that a caller wants, and where the outcome goes.
+#[derive(Debug)]
+pub(crate) struct ControlRequest {
+    pub(crate) control: Control,
+    pub(crate) reply: oneshot::Sender<RaftResult<()>>,
 }
 
 impl Inbox {
@@ -139,6 +149,8 @@ impl Contents {
             && self.persisted.is_none()
             && self.writes.is_empty()
             && self.reads.is_empty()
+            && self.local_reads.is_empty()
+            && self.controls.is_empty()
             && self.status.is_empty()
             && self.storage_failure.is_none()
             && !self.closed

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{Committed, Effect, LogLevel, NodeId, Rejected, Rejection, Token};
+use amaters_cluster_core::{Committed, Effect, LogLevel, NodeId, Rejected, Token};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
-use crate::engine::Driver;
+use crate::engine::{Control, Driver};
 use crate::error::{RaftError, RaftResult};
 use crate::handle::Outcome;
-use crate::inbox::{ReadRequest, WriteRequest};
+use crate::inbox::{ControlRequest, ReadRequest, WriteRequest};
 use crate::persistence::RaftPersistence;
 use crate::state_machine::StateMachine;
 
@@ -35,19 +36,21 @@ struct Waiting {
     /// By the first token of each: its commands have consecutive ones.
     writes: BTreeMap<Token, PendingWrite>,
     reads: BTreeMap<Token, ReadRequest>,
+    controls: BTreeMap<Token, oneshot::Sender<RaftResult<()>>>,
     request_timeout_ms: u64,
 }
 
 struct PendingWrite {
     outcomes: Vec<Option<RaftResult<Outcome>>>,
     missing: usize,
-    reply: tokio::sync::oneshot::Sender<Vec<RaftResult<Outcome>>>,
+    reply: oneshot::Sender<Vec<RaftResult<Outcome>>>,
 }
 
 impl Ports {
     pub(crate) fn new(network: Arc<dyn Network>, machine: Box<dyn StateMachine>, request_timeout: Duration) -> Self {
         let request_timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
-        let waiting = Waiting { last_token: 0, writes: BTreeMap::new(), reads: BTreeMap::new(), request_timeout_ms };
+        let (writes, reads, controls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let waiting = Waiting { last_token: 0, writes, reads, controls, request_timeout_ms };
         Self { storage: None, network, machine, waiting }
     }
 
@@ -74,6 +77,14 @@ impl Ports {
         token
     }
 
+    /// Notes who waits for a change of the cluster.
+    pub(crate) fn register_control(&mut self, request: ControlRequest) -> (Token, Control) {
+        self.waiting.last_token += 1;
+        let token = Token(self.waiting.last_token);
+        self.waiting.controls.insert(token, request.reply);
+        (token, request.control)
+    }
+
     fn apply(&mut self, commands: &[Committed]) {
         let results = self.machine.apply(commands);
         assert_eq!(results.len(), commands.len(), "a state machine gives one result for each command");
@@ -85,11 +96,16 @@ impl Ports {
     }
 
     fn serve_read(&mut self, token: Token) {
-        if let Some(ReadRequest { queries, reply }) = self.waiting.reads.remove(&token) {
-            let answers = queries.iter().map(|query| self.machine.query(query)).collect();
-            // Whoever asked may have gone away.
-            let _ = reply.send(Ok(answers));
+        if let Some(request) = self.waiting.reads.remove(&token) {
+            self.serve_local_read(request);
         }
+    }
+
+    /// Answers from the state as it is.
+    pub(crate) fn serve_local_read(&mut self, ReadRequest { queries, reply }: ReadRequest) {
+        let answers = queries.iter().map(|query| self.machine.query(query)).collect();
+        // Whoever asked may have gone away.
+        let _ = reply.send(Ok(answers));
     }
 }
 
@@ -102,6 +118,7 @@ impl Driver for Ports {
             Effect::Send { to, envelope } => self.network.send(to, envelope),
             Effect::Apply { commands } => self.apply(&commands),
             Effect::ServeReads { tokens } => tokens.into_iter().for_each(|token| self.serve_read(token)),
+            Effect::Done { tokens } => tokens.into_iter().for_each(|token| self.waiting.resolve_control(token)),
             Effect::Reject { requests } => requests.iter().for_each(|rejected| self.waiting.reject(rejected)),
             Effect::Log { level, message } => write_log(level, &message),
         }
@@ -124,16 +141,22 @@ impl Waiting {
     }
 
     fn reject(&mut self, rejected: &Rejected) {
-        let error = self.error(rejected.reason);
-        match self.reads.remove(&rejected.token) {
-            // Whoever asked may have gone away.
-            Some(read) => drop(read.reply.send(Err(error))),
-            None => self.resolve_write(rejected.token, Err(error)),
+        let error = RaftError::from_rejection(rejected, self.request_timeout_ms);
+        // Whoever asked may have gone away.
+        if let Some(read) = self.reads.remove(&rejected.token) {
+            let _ = read.reply.send(Err(error));
+        } else if let Some(reply) = self.controls.remove(&rejected.token) {
+            let _ = reply.send(Err(error));
+        } else {
+            self.resolve_write(rejected.token, Err(error));
         }
     }
 
-    fn error(&self, reason: Rejection) -> RaftError {
-        RaftError::from_rejection(reason, self.request_timeout_ms)
+    fn resolve_control(&mut self, token: Token) {
+        if let Some(reply) = self.controls.remove(&token) {
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(()));
+        }
     }
 }
 

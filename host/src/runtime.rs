@@ -129,6 +129,8 @@ fn take_turn(engine: &mut dyn Engine<Ports>, contents: Contents) -> Result<(), E
         ports.register_write(request, &mut turn.proposals);
     }
     turn.reads = contents.reads.into_iter().map(|request| ports.register_read(request)).collect();
+    contents.local_reads.into_iter().for_each(|request| ports.serve_local_read(request));
+    turn.controls = contents.controls.into_iter().map(|request| ports.register_control(request)).collect();
     // A sandbox has little room beside the log: what has piled up goes in by pieces.
     while let Some(piece) = split_off(&mut turn.received) {
         engine.turn(Turn { received: piece, ..Turn::default() })?;

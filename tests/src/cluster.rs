@@ -53,6 +53,8 @@ pub enum Outcome {
     Applied(LogIndex),
     /// The read was served from a state that had applied up to here.
     Served(LogIndex),
+    /// What it wanted has happened.
+    Done,
     /// It came to nothing, or may have.
     Rejected(Rejection),
 }
@@ -68,6 +70,8 @@ pub enum Event {
     Applied(NodeId, Vec<Committed>),
     /// It served these reads.
     Served(NodeId, Vec<Token>),
+    /// What these wanted has happened.
+    Done(NodeId, Vec<Token>),
     /// It turned these down.
     Rejected(NodeId, Vec<Rejected>),
     /// It said this.
@@ -261,6 +265,13 @@ impl Cluster {
     pub fn read(&mut self, id: NodeId) -> Token {
         let token = self.next_token();
         self.input(id, Input::Read { token });
+        token
+    }
+
+    /// Asks a node to hand over to another, or to the best.
+    pub fn transfer(&mut self, id: NodeId, to: NodeId) -> Token {
+        let token = self.next_token();
+        self.input(id, Input::Transfer { token, to });
         token
     }
 

@@ -1,9 +1,11 @@
 //! Clusters of real `ukehi` processes on loopback.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use amaters_cluster::admin::{RoleView, StatusView};
@@ -194,10 +196,19 @@ pub fn ukehi() -> Command {
     Command::new(program)
 }
 
-/// Ports that nobody listened on a moment ago.
+/// Ports that nobody listened on a moment ago, and that nobody else in this process has got.
 fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"));
-    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address"))
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nobody panics with it");
+    std::array::from_fn(|_| {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+            let address = listener.local_addr().expect("a bound socket has an address");
+            if given.insert(address) {
+                return address;
+            }
+        }
+    })
 }
 
 /// Asks again until there is an answer; fails the test if none comes.

@@ -13,7 +13,9 @@ pub(super) fn message(message: &Message) -> String {
         Message::PreVoteResponse(m) => {
             format!("PreVoteResponse term={term} proposed={} {}", m.proposed_term, granted(m.vote_granted))
         }
-        Message::RequestVoteRequest(m) => format!("RequestVote term={term} last={}", m.last_log),
+        Message::RequestVoteRequest(m) => {
+            format!("RequestVote term={term} last={}{}", m.last_log, if m.by_transfer { " by transfer" } else { "" })
+        }
         Message::RequestVoteResponse(m) => format!("RequestVoteResponse term={term} {}", granted(m.vote_granted)),
         Message::AppendEntriesRequest(m) => {
             format!("AppendEntries term={term} prev={} entries={} commit={}", m.prev_log, entries(&m.entries), m.leader_commit)
@@ -24,9 +26,16 @@ pub(super) fn message(message: &Message) -> String {
                 format!("AppendEntriesResponse term={term} refused prev={rejected}, has {conflict}, its term from {first_of_term}")
             }
         },
-        Message::HeartbeatRequest(m) => format!("Heartbeat term={term} commit={}{}", m.commit_index, round(m.round)),
+        Message::HeartbeatRequest(m) => {
+            let wanted = if m.sent_at.is_some() { " wants a promise" } else { "" };
+            format!("Heartbeat term={term} commit={}{}{wanted}", m.commit_index, round(m.round))
+        }
         Message::CommitNotice(m) => format!("CommitNotice term={term} commit={}", m.commit_index),
-        Message::HeartbeatResponse(m) => format!("HeartbeatResponse term={term}{}", round(m.round)),
+        Message::HeartbeatResponse(m) => {
+            let promised = m.promise.map_or(String::new(), |promise| format!(" promises {} ms", promise.lasts.as_millis()));
+            format!("HeartbeatResponse term={term}{}{promised}", round(m.round))
+        }
+        Message::TimeoutNowRequest(_) => format!("TimeoutNow term={term}"),
         Message::ForwardRequest(m) => {
             let commands: Vec<_> =
                 (m.proposals.iter()).map(|proposal| proposal.payload.as_deref().map_or("given up".to_owned(), command)).collect();
@@ -106,6 +115,11 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
         Rejection::Overloaded => "overloaded",
         Rejection::TooLarge => "too large",
         Rejection::LogFull => "log full",
+        Rejection::NotLeader => "not the leader",
+        Rejection::UnknownTarget => "unknown target",
+        Rejection::TargetSilent => "target silent",
+        Rejection::TransferUnderWay => "transfer under way",
+        Rejection::TransferFailed => "transfer failed",
     }
 }
 

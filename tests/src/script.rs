@@ -6,9 +6,11 @@
 //! | command | what it does |
 //! |---|---|
 //! | `cluster nodes=3 [window=2]` | puts up a new cluster; `window`: requests to append that may be under way to one peer |
+//! | … `[drift=10]` | with leases, for clocks that differ by so many percent |
 //! | `given 2 "1 1 4" [term=5]` | restarts a node with a log of entries of these terms, in the last one's term or another |
 //! | `campaign 1` | lets this node's clock alone run until it asks for pre-votes |
 //! | `propose 1 x=1`, `read 2 x` | a client's requests |
+//! | `transfer 1 [to=2]` | an operator's: node 1 is to hand over |
 //! | `deliver`, `drop`, `duplicate` | what is under way now, in its order, with each message's effects indented below it |
 //! | … `from=1 to=2 kind=Heartbeat count=1` | only these; and with `reversed=true` the newest first |
 //! | `stabilize` | delivers until nothing is under way |
@@ -63,6 +65,7 @@ impl Runner for Script {
             "campaign" => self.campaign(node(&mut args)?)?,
             "propose" => self.propose(node(&mut args)?, &mut args)?,
             "read" => self.stage.read(node(&mut args)?, text(&mut args, "a key")?)?,
+            "transfer" => self.transfer(node(&mut args)?, &mut args)?,
             "deliver" => self.deliver(&Choice::take(&mut args)?)?,
             "drop" => self.lose(&Choice::take(&mut args)?)?,
             "duplicate" => self.duplicate(&Choice::take(&mut args)?)?,
@@ -93,7 +96,12 @@ impl Script {
     fn cluster(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         let size: u64 = args.take_key("nodes").ok_or("expected nodes=…")?.parse()?;
         let window: Option<usize> = args.take_key("window").map(str::parse).transpose()?;
-        let configure = |config: &mut Config| config.max_inflight = window.unwrap_or(config.max_inflight);
+        let drift: Option<u32> = args.take_key("drift").map(str::parse).transpose()?;
+        let configure = |config: &mut Config| {
+            config.max_inflight = window.unwrap_or(config.max_inflight);
+            config.lease_reads = drift.is_some();
+            config.max_clock_drift = drift.unwrap_or(config.max_clock_drift);
+        };
         self.stage = Stage::new(Cluster::with(size, configure));
         Ok(())
     }
@@ -116,6 +124,14 @@ impl Script {
             self.stage.propose(id, format!("{key}={value}"))?;
         }
         Ok(())
+    }
+}
+
+// Operators.
+impl Script {
+    fn transfer(&mut self, id: NodeId, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+        let to: Option<u64> = args.take_key("to").map(str::parse).transpose()?;
+        Ok(self.stage.transfer(id, to.map_or(NodeId::NONE, NodeId))?)
     }
 }
 

@@ -7,10 +7,11 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 /// Everything that crosses the boundary. Whoever adds to this list widens what a guest can do.
-const IMPORTS: [&str; 8] = [
+const IMPORTS: [&str; 9] = [
     "amaters:cluster/log@0.1.0 write",
     "amaters:cluster/network@0.1.0 send",
     "amaters:cluster/state-machine@0.1.0 apply",
+    "amaters:cluster/state-machine@0.1.0 done",
     "amaters:cluster/state-machine@0.1.0 reject",
     "amaters:cluster/state-machine@0.1.0 serve-reads",
     "amaters:cluster/storage@0.1.0 submit",
@@ -18,7 +19,7 @@ const IMPORTS: [&str; 8] = [
     "wasi:random/random@0.2.12 get-random-u64",
 ];
 
-const EXPORTS: [&str; 9] = [
+const EXPORTS: [&str; 10] = [
     "amaters:cluster/node@0.1.0 configure",
     "amaters:cluster/node@0.1.0 persisted",
     "amaters:cluster/node@0.1.0 propose",
@@ -28,6 +29,7 @@ const EXPORTS: [&str; 9] = [
     "amaters:cluster/node@0.1.0 start",
     "amaters:cluster/node@0.1.0 status",
     "amaters:cluster/node@0.1.0 tick",
+    "amaters:cluster/node@0.1.0 transfer",
 ];
 
 #[test]

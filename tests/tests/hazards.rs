@@ -10,7 +10,7 @@ use amaters_cluster_core::{Input, NodeId, NodeState, PersistentState, Term, Tick
 use amaters_cluster_tests::cluster::{Cluster, Outcome};
 
 /// The rows that are covered, and one test for each.
-const ROWS: [&str; 19] = [
+const ROWS: [&str; 21] = [
     "h01_an_acknowledgement_that_names_the_followers_own_last_entry_is_found",
     "h02_truncation_without_a_conflict_is_found",
     "h03_committing_entries_of_earlier_terms_by_counting_is_found",
@@ -18,9 +18,11 @@ const ROWS: [&str; 19] = [
     "h11_a_later_term_on_the_shorter_log_keeps_nobody_from_being_elected",
     "h12_a_deposed_leader_serves_no_read_from_its_old_state",
     "h14_an_acknowledgement_before_the_disk_is_found",
+    "h15_nobody_is_told_to_stand_before_its_log_is_durable",
     "h19_looking_at_the_clock_more_often_does_not_shorten_the_wait",
     "h20_a_node_that_was_cut_off_topples_no_leader",
     "h23_entries_that_arrive_together_and_again_are_applied_once",
+    "h24_a_leader_whose_disk_stalls_makes_way",
     "h30_a_failed_write_or_sync_is_reported_once_and_nothing_after_it_is_durable",
     "h31_a_failed_write_or_sync_is_never_tried_again",
     "h32_a_torn_tail_is_gone_before_anything_is_added",

@@ -13,6 +13,8 @@ mod commitment;
 mod elections;
 #[path = "paper/figure_8.rs"]
 mod figure_8;
+#[path = "paper/leases.rs"]
+mod leases;
 #[path = "paper/messages.rs"]
 mod messages;
 #[path = "paper/pre_vote.rs"]
@@ -25,5 +27,7 @@ mod replication;
 mod subject;
 #[path = "paper/terms.rs"]
 mod terms;
+#[path = "paper/transfer.rs"]
+mod transfer;
 #[path = "paper/votes.rs"]
 mod votes;

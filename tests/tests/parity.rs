@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amaters_cluster::engine::{Ambient, COMPONENT, Clock, Driver, Engine, NativeEngine, Sandbox, SandboxLimits, Turn, WasmEngine};
+use amaters_cluster::engine::{Ambient, COMPONENT, Clock, Control, Driver, Engine, NativeEngine, Sandbox, SandboxLimits, Turn, WasmEngine};
 use amaters_cluster_core::{Config, Effect, Instant, NodeId, NodeState, Operation, Ticket, Token};
 
 const NODES: u64 = 3;
@@ -21,10 +21,12 @@ fn the_component_does_what_the_native_core_does() {
         let roomy = Config::new(NodeId(1), (1..=NODES).map(NodeId).collect());
         // Limits must be met at the same request, on a machine of 64 bits and in a sandbox of 32.
         let tight = Config { max_command_bytes: 150, max_pending_bytes: 1_000, max_log_bytes: 50_000, ..roomy.clone() };
-        Cluster::new(&sandbox, seed, if seed % 2 == 0 { tight } else { roomy }).run(3_000, &mut seen);
+        let config = if seed % 2 == 0 { tight } else { roomy };
+        Cluster::new(&sandbox, seed, Config { lease_reads: seed % 3 == 0, ..config }).run(3_000, &mut seen);
     }
     // What was compared is worth comparing: each kind of effect came up, and more than one leader.
     assert!(seen.persisted > 1_000 && seen.sent > 10_000 && seen.applied > 1_000, "{seen:?}");
+    assert!(seen.done > 20 && seen.lease_reads > 5, "{seen:?}");
     assert!(seen.served > 100 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
 }
 
@@ -35,6 +37,8 @@ struct Seen {
     sent: usize,
     applied: usize,
     served: usize,
+    done: usize,
+    lease_reads: u64,
     rejected: usize,
     elections: usize,
     restarts: usize,
@@ -72,6 +76,7 @@ impl<'a> Cluster<'a> {
             let was_leader = self.pairs[at].leads;
             let effects = self.pairs[at].turn(&turn);
             seen.elections += usize::from(self.pairs[at].leads && !was_leader);
+            seen.lease_reads = seen.lease_reads.max(self.pairs[at].lease_reads);
             for effect in effects {
                 self.carry_out(at, effect, seen);
             }
@@ -103,6 +108,11 @@ impl<'a> Cluster<'a> {
             self.tokens += 1;
             turn.reads.push(Token(self.tokens));
         }
+        if self.dice.below(60) == 0 {
+            self.tokens += 1;
+            let to = (self.dice.below(3) > 0).then(|| NodeId(self.dice.below(4) as u64 + 1));
+            turn.controls.push((Token(self.tokens), Control::Transfer { to }));
+        }
         turn
     }
 
@@ -118,6 +128,7 @@ impl<'a> Cluster<'a> {
             }
             Effect::Apply { commands } => seen.applied += commands.len(),
             Effect::ServeReads { tokens } => seen.served += tokens.len(),
+            Effect::Done { tokens } => seen.done += tokens.len(),
             Effect::Reject { requests } => seen.rejected += requests.len(),
             Effect::Log { .. } => {}
         }
@@ -138,6 +149,7 @@ struct Pair {
     native: NativeEngine<Recorder>,
     sandboxed: WasmEngine<Recorder>,
     leads: bool,
+    lease_reads: u64,
     submitted: VecDeque<(Ticket, Vec<Operation>)>,
     journal: Vec<Operation>,
 }
@@ -151,7 +163,7 @@ impl Pair {
         sandboxed.recover(journal.clone()).expect("its own journal");
         native.start().expect("it starts");
         sandboxed.start().expect("it starts");
-        Self { id: config.id, native, sandboxed, leads: false, submitted: VecDeque::new(), journal }
+        Self { id: config.id, native, sandboxed, leads: false, lease_reads: 0, submitted: VecDeque::new(), journal }
     }
 
     fn turn(&mut self, turn: &Turn) -> Vec<Effect> {
@@ -166,8 +178,11 @@ impl Pair {
             assert_eq!(peer.silent.as_millis(), exact.silent.as_millis());
             peer.silent = exact.silent;
         }
+        assert_eq!(sandboxed.disk_waits.as_millis(), status.disk_waits.as_millis());
+        sandboxed.disk_waits = status.disk_waits;
         assert_eq!(status, sandboxed);
         self.leads = status.state == NodeState::Leader;
+        self.lease_reads = status.counters.lease_reads;
         effects
     }
 

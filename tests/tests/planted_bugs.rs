@@ -35,6 +35,12 @@ fn h12_reads_before_the_first_commit_are_found() {
 }
 
 #[test]
+fn h12_a_lease_that_outlives_a_transfer_is_found() {
+    let failure = found(Bug::KeepLeaseInTransfer);
+    assert!(failure.reason.contains("stale read") || failure.reason.starts_with("linearizability: "), "{failure}");
+}
+
+#[test]
 fn h14_an_acknowledgement_before_the_disk_is_found() {
     found(Bug::AckBeforeDurable);
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use amaters_cluster_tests::process::{PATIENCE, Process, Processes, wait_until};
+use amaters_cluster_tests::process::{PATIENCE, Process, Processes, ukehi, wait_until};
 use redis::{Commands, ConnectionLike};
 use rustix::process::Signal;
 
@@ -179,6 +179,53 @@ fn a_node_stops_cleanly_when_asked() {
         assert!(took < Duration::from_secs(2), "it took {took:?}");
         cluster.restart(leader);
     });
+}
+
+#[test]
+fn a_transfer_under_load_loses_nothing() {
+    let mut cluster = Processes::start(3);
+    let tallies = with_writers(&mut cluster, |cluster| {
+        let admin = cluster.nodes().iter().map(|node| node.admin.to_string()).collect::<Vec<_>>().join(",");
+        for to in [2, 3, 1, 2] {
+            let_them_write(cluster, 1, 100);
+            let before = cluster.leader();
+            let output = ukehi().args(["transfer", "--admin", &admin, "--to", &to.to_string()]).output().expect("ukehi runs");
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success() && said == format!("node {to} leads instead of node {before}\n"), "{said}");
+            assert_eq!(cluster.leader(), to);
+        }
+        let_them_write(cluster, 1, 100);
+    });
+    assert!(tallies.values().all(|tally| tally.acknowledged > 0 && tally.unknown == 0), "{tallies:?}");
+}
+
+#[test]
+fn a_leader_that_is_asked_to_stop_hands_over_first() {
+    let mut cluster = Processes::start(3);
+    let leader = cluster.leader();
+    let term = cluster.node(leader).status().expect("it answers").term;
+    let other = leader % 3 + 1;
+    let mut client = cluster.node(other).connect();
+    let (status, took) = cluster.stop(leader);
+    assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");
+    assert!(cluster.log(leader).contains("another node leads"), "it saw its successor");
+    let _: () = client.set("after", "the leader").expect("another node leads");
+    assert!(cluster.node(other).status().expect("it answers").term > term);
+}
+
+#[test]
+fn a_node_that_is_cut_off_still_answers_those_who_are_content_with_that() {
+    let mut cluster = Processes::start(3);
+    let _: () = cluster.node(1).connect().set("a", 1).unwrap();
+    cluster.settled();
+    cluster.kill(2);
+    cluster.kill(3);
+    let mut client = cluster.node(1).connect();
+    assert_eq!(client.get::<_, u32>("a").expect_err("without a majority").code(), Some("CLUSTERDOWN"));
+    let _: () = redis::cmd("READONLY").query(&mut client).unwrap();
+    assert_eq!(client.get::<_, u32>("a").unwrap(), 1);
+    let _: () = redis::cmd("READWRITE").query(&mut client).unwrap();
+    assert_eq!(client.get::<_, u32>("a").expect_err("without a majority").code(), Some("CLUSTERDOWN"));
 }
 
 #[test]

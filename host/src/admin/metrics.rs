@@ -71,6 +71,11 @@ struct RaftMetrics {
     proposals: IntCounter,
     rejections: IntCounter,
     refused_envelopes: IntCounter,
+    transfers: IntCounter,
+    lease_reads: IntCounter,
+    disk_stalls: IntCounter,
+    has_lease: Gauge,
+    disk_waits: prometheus::Gauge,
 }
 
 impl RaftMetrics {
@@ -82,6 +87,9 @@ impl RaftMetrics {
         let peer_silence = prometheus::GaugeVec::new(peers("peer_silence_seconds", "Since a peer was last heard of"), &["peer"])?;
         registry.register(Box::new(peer_match.clone()))?;
         registry.register(Box::new(peer_silence.clone()))?;
+        let disk_waits = "For how long the disk has completed nothing of what waits for it; 0 while nothing does";
+        let disk_waits = prometheus::Gauge::with_opts(peers("disk_wait_seconds", disk_waits))?;
+        registry.register(Box::new(disk_waits.clone()))?;
         Ok(Self {
             term: gauge(&registry, "term", "The latest term that the node has seen")?,
             is_leader: gauge(&registry, "is_leader", "Whether the node leads")?,
@@ -97,6 +105,11 @@ impl RaftMetrics {
             proposals: counter(&registry, "proposals_total", "Commands that were proposed here")?,
             rejections: counter(&registry, "rejections_total", "Requests that came to nothing")?,
             refused_envelopes: counter(&registry, "refused_envelopes_total", "Envelopes that were malformed, or not for this node")?,
+            transfers: counter(&registry, "transfers_total", "Transfers of leadership that this node began")?,
+            lease_reads: counter(&registry, "lease_reads_total", "Questions for a read index that were answered under a lease")?,
+            disk_stalls: counter(&registry, "disk_stalls_total", "How often the node gave the lead up for its disk")?,
+            has_lease: gauge(&registry, "has_lease", "Whether the node leads and may serve reads without a round")?,
+            disk_waits,
             registry,
         })
     }
@@ -110,6 +123,8 @@ impl RaftMetrics {
         self.last.set(status.last_index.0);
         self.durable.set(status.durable_index.0);
         self.log_bytes.set(status.log_bytes.try_into().unwrap_or(u64::MAX));
+        self.has_lease.set(u64::from(status.has_lease));
+        self.disk_waits.set(status.disk_waits.as_secs_f64());
         self.peer_match.reset();
         self.peer_silence.reset();
         for peer in &status.peers {
@@ -122,6 +137,9 @@ impl RaftMetrics {
             (&self.proposals, status.counters.proposals),
             (&self.rejections, status.counters.rejections),
             (&self.refused_envelopes, status.counters.refused_envelopes),
+            (&self.transfers, status.counters.transfers),
+            (&self.lease_reads, status.counters.lease_reads),
+            (&self.disk_stalls, status.counters.disk_stalls),
         ] {
             // A node that was rebuilt counts from 0 again, which Prometheus takes for the restart that it is.
             counter.reset();

@@ -5,10 +5,12 @@
 //! | `GET /status` | 200 and a [`StatusView`] as JSON |
 //! | `GET /healthz` | 200 `ok` while the node's loop answers within 1 s |
 //! | `GET /readyz` | 200 `ok` when a leader is known, and everything that is known to be committed is applied |
+//! | `POST /transfer` | has this node, which must lead, hand over: to `{"to": 2}` or to the best; 200 and `{"leader": 2}` once that one leads |
 //! | `GET /metrics` | 200 and Prometheus' text format 0.0.4; all names begin with `amaters_cluster_` |
 //!
+//! A change that was refused gets 409 and why, or 421 where it has to go to another node, the `leader`, if it is known.
 //! Where the node does not answer, they say 503 and why; `/metrics` then has `amaters_cluster_up 0` and leaves the node's figures out. Other paths
-//! get 404, other methods 405, with `{"error": …}`.
+//! get 404, other methods 405, a body that is not what a route reads 400 or 422, with `{"error": …}`.
 //!
 //! # Limits
 //!
@@ -17,9 +19,10 @@
 //! | connections | 256: the oldest makes room | `crowded_out` |
 //! | a request's header, from its first byte or the start of the connection | 5 s, 16 KiB | `slow_header`, `malformed` |
 //! | a request and its answer | 10 s | `slow_request` |
-//! | a request's body, which nothing reads | 64 KiB announced (413) | |
+//! | a request's body | 64 KiB (413) | |
 //! | a connection between two requests | 60 s | `idle` |
 
+mod control;
 mod metrics;
 mod phase;
 mod routes;

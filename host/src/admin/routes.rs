@@ -4,17 +4,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::Status;
-use axum::extract::{Request, State};
+use amaters_cluster_core::{NodeId, Status};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::control;
 use super::metrics::Metrics;
 use super::view::{NodeInfo, StatusView};
 use crate::error::RaftResult;
@@ -22,13 +23,16 @@ use crate::error::RaftResult;
 /// How long the node's loop may take to report its status before it counts as stuck.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// The largest body of a request. No route reads one: this only says so in a way that a client understands.
-const BODY_BYTES: u64 = 64 << 10;
+/// The largest body of a request.
+const BODY_BYTES: usize = 64 << 10;
 
-/// Who knows a node's status.
+/// Who knows a node's status, and can change its cluster.
 pub trait StatusSource: Clone + Send + Sync + 'static {
     /// Asks the node's loop.
     fn status(&self) -> impl Future<Output = RaftResult<Status>> + Send;
+
+    /// Has the node hand over, and waits for the outcome.
+    fn transfer(&self, to: Option<NodeId>) -> impl Future<Output = RaftResult<()>> + Send;
 }
 
 /// What the routes work with.
@@ -57,8 +61,10 @@ pub(super) fn router<S: StatusSource>(desk: Arc<Desk<S>>) -> Router {
         .route("/healthz", get(healthz::<S>))
         .route("/readyz", get(readyz::<S>))
         .route("/metrics", get(metrics::<S>))
-        .fallback(|| async { error(StatusCode::NOT_FOUND, "expected /status, /healthz, /readyz or /metrics") })
-        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "expected GET") })
+        .route("/transfer", post(control::transfer::<S>))
+        .fallback(|| async { error(StatusCode::NOT_FOUND, "expected /status, /healthz, /readyz, /metrics or /transfer") })
+        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "expected GET; POST for /transfer") })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn_with_state(Arc::clone(&desk), guard::<S>))
         .with_state(desk)
 }
@@ -104,13 +110,13 @@ fn verdict(outcome: Result<(), String>) -> (StatusCode, String) {
     }
 }
 
-fn error(code: StatusCode, reason: &str) -> Response {
+pub(super) fn error(code: StatusCode, reason: &str) -> Response {
     (code, Json(json!({ "error": reason }))).into_response()
 }
 
 /// Refuses large bodies, and counts answers.
 async fn guard<S: StatusSource>(State(desk): Shared<S>, request: Request, next: Next) -> Response {
-    let response = if announced(request.headers()) > BODY_BYTES {
+    let response = if announced(request.headers()) > BODY_BYTES as u64 {
         error(StatusCode::PAYLOAD_TOO_LARGE, &format!("expected a body of at most {BODY_BYTES} bytes"))
     } else {
         next.run(request).await

@@ -30,6 +30,16 @@ impl StatusSource for Node {
             Self::IsStuck => std::future::pending().await,
         }
     }
+
+    async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
+        match (self, to) {
+            (Self::Reports(status), _) if status.state != NodeState::Leader => {
+                Err(RaftError::NotLeader { leader: (!status.leader.is_none()).then_some(status.leader) })
+            }
+            (_, None | Some(NodeId(1..=3))) => Ok(()),
+            _ => Err(RaftError::UnknownTarget),
+        }
+    }
 }
 
 fn leader() -> Status {
@@ -45,7 +55,18 @@ fn leader() -> Status {
         durable_index: LogIndex(7),
         log_bytes: 1234,
         peers: vec![peer(2, 8, 20), peer(3, 5, 1500)],
-        counters: Counters { elections: 2, refused_envelopes: 1, proposals: 40, rejections: 4 },
+        counters: Counters {
+            elections: 2,
+            refused_envelopes: 1,
+            proposals: 40,
+            rejections: 4,
+            transfers: 5,
+            lease_reads: 6,
+            disk_stalls: 7,
+        },
+        transfer_to: NodeId(2),
+        has_lease: true,
+        disk_waits: Duration::from_millis(250),
     }
 }
 
@@ -122,6 +143,7 @@ async fn status_has_the_fields_that_scripts_rely_on() {
         "id": 1, "role": "leader", "term": 3, "leader": 1, "commit": 8, "applied": 8, "last": 9,
         "peers": [{"id": 2, "match": 8, "silent_ms": 20}, {"id": 3, "match": 5, "silent_ms": 1500}],
         "durable": 7, "log_bytes": 1234, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
+        "transfer_to": 2, "has_lease": true, "disk_waits_ms": 250,
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
     let view: StatusView = serde_json::from_str(&body).unwrap();
@@ -141,6 +163,30 @@ async fn a_node_is_ready_when_it_knows_a_leader_and_has_applied_what_is_committe
     assert_eq!(admin.get("/healthz").await, (200, "ok\n".to_owned()));
     let behind = Status { applied_index: LogIndex(5), ..leader() };
     assert_eq!(Admin::reports(behind).await.get("/readyz").await, (503, "applied up to 5: 8 is committed\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_transfer_takes_a_target_or_nothing_and_says_why_not() {
+    let post = |admin: Admin, body: &'static str| async move {
+        let head = format!("POST /transfer HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let answer = admin.send(format!("{head}{kind}\r\n{body}").as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a response");
+        (head[9..12].parse::<u16>().unwrap(), body.to_owned())
+    };
+    for body in ["", "{}", r#"{"to": 2}"#, r#"{"to": null}"#] {
+        assert_eq!(post(Admin::reports(leader()).await, body).await, (200, r#"{"leader":1}"#.to_owned()), "{body}");
+    }
+    let (code, said) = post(Admin::reports(leader()).await, r#"{"to": 9}"#).await;
+    assert!(code == 409 && said.contains("is not a member"), "{code} {said}");
+    for body in [r#"{"to": "two"}"#, r#"{"two": 2}"#, "{"] {
+        let (code, said) = post(Admin::reports(leader()).await, body).await;
+        assert!((code == 400 || code == 422) && said.contains("expected {"), "{body}: {code} {said}");
+    }
+    let follower = Status { state: NodeState::Follower, leader: NodeId(3), ..leader() };
+    let (code, said) = post(Admin::reports(follower).await, "").await;
+    assert!(code == 421 && said.contains(r#""leader":3"#), "{code} {said}");
+    assert_eq!(Admin::reports(leader()).await.get("/transfer").await.0, 405);
 }
 
 #[tokio::test]
@@ -167,6 +213,11 @@ async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
             "amaters_cluster_proposals_total 40",
             "amaters_cluster_rejections_total 4",
             "amaters_cluster_refused_envelopes_total 1",
+            "amaters_cluster_transfers_total 5",
+            "amaters_cluster_lease_reads_total 6",
+            "amaters_cluster_disk_stalls_total 7",
+            "amaters_cluster_has_lease 1",
+            "amaters_cluster_disk_wait_seconds 0.25",
             "amaters_cluster_other_total 0",
         ] {
             assert!(body.lines().any(|got| got == line), "no line {line:?} in\n{body}");

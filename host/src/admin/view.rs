@@ -45,6 +45,12 @@ pub struct StatusView {
     pub cluster: String,
     /// What runs the core.
     pub engine: String,
+    /// The node that is to lead instead of this one, while a transfer is under way; else null.
+    pub transfer_to: Option<u64>,
+    /// Whether the node leads and may serve reads without a round.
+    pub has_lease: bool,
+    /// Milliseconds for which the disk has completed nothing of what waits for it; 0 while nothing does.
+    pub disk_waits_ms: u64,
 }
 
 /// What a node is, as `/status` words it.
@@ -91,6 +97,9 @@ impl StatusView {
             version: info.version.clone(),
             cluster: info.cluster.clone(),
             engine: info.engine.clone(),
+            transfer_to: (!status.transfer_to.is_none()).then_some(status.transfer_to.0),
+            has_lease: status.has_lease,
+            disk_waits_ms: status.disk_waits.as_millis().try_into().unwrap_or(u64::MAX),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: `ukehi start`, `status`, `demo`, `bench` and `wal inspect`.
+//! The command line: `ukehi start`, `status`, `transfer`, `demo`, `bench` and `wal inspect`.
 //!
 //! The exit code is 0 for success, 2 for a command line, variable or configuration file that is wrong, and 1 for everything else that fails.
 
@@ -15,6 +15,7 @@ mod demo;
 pub mod options;
 pub mod start;
 pub mod status;
+pub mod transfer;
 pub mod wal;
 
 use options::{StartArgs, UsageError};
@@ -52,6 +53,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Has the leader hand over to another node, without a wait for an election timeout
+    Transfer {
+        /// The node that is to lead [default: the one that has most of the log]
+        #[arg(long, value_name = "ID")]
+        to: Option<u64>,
+        /// The nodes' admin addresses
+        #[arg(long, value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8091")]
+        admin: Vec<String>,
+    },
     /// Shows a cluster on this machine survive the death of its leader
     #[cfg(unix)]
     Demo(demo::DemoOptions),
@@ -76,6 +86,7 @@ impl Command {
         match self {
             Self::Start(args) => start::run(args.resolve(&variable)?),
             Self::Status { admin, json } => status::run(&admin, json),
+            Self::Transfer { to, admin } => transfer::run(&admin, to),
             #[cfg(unix)]
             Self::Demo(options) => demo::command(&options),
             Self::Bench(options) => bench::command(&options),
@@ -138,6 +149,7 @@ mod tests {
             "ukehi start --id 1 --data-dir d --listen 127.0.0.1:7101 --client 127.0.0.1:6391 --admin 127.0.0.1:8091 --peer 1=127.0.0.1:7101 \
              --peer 2=127.0.0.1:7102 --peer 3=127.0.0.1:7103 --config f.toml --log-format json",
             "ukehi status --admin 127.0.0.1:8091,127.0.0.1:8092 --json",
+            "ukehi transfer --to 2 --admin 127.0.0.1:8091,127.0.0.1:8092",
             "ukehi demo --nodes 5 --dir d --hold",
             "ukehi bench --target 127.0.0.1:6391,127.0.0.1:6392 --clients 64 --pipeline 1 --value 128 --seconds 10 --json",
             "ukehi wal inspect d",

@@ -138,6 +138,16 @@ pub struct StartArgs {
     /// Between two heartbeats of a leader [default: a third of the shortest wait]
     #[arg(long, value_name = "TIME")]
     pub heartbeat_interval: Option<String>,
+    /// Serves reads without asking a majority first while it has promised to elect nobody else. Set it on all nodes, and only where all
+    /// clocks run evenly and no machine sleeps or is moved while it runs
+    #[arg(long)]
+    pub lease_reads: bool,
+    /// By how much the fastest clock may outrun the slowest: 1% to 100%, for --lease-reads [default: 10%]
+    #[arg(long, value_name = "PERCENT")]
+    pub max_clock_drift: Option<String>,
+    /// How long the disk may make no progress before a leader hands over [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub disk_stall_timeout: Option<String>,
     /// The most memory of the sandbox; the log may take half of it [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<String>,
@@ -212,6 +222,7 @@ impl StartArgs {
 const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:7101";
 const PEER: &str = "ID=HOST:PORT with an id from 1 and a port from 1, such as 2=10.0.0.2:7101";
 const TIME: &str = "a time, such as 150ms or 2s";
+const PERCENT: &str = "a whole number of percent, such as 10%";
 const CLUSTER: &str = "1 to 64 letters, digits, '.', '_' or '-'";
 const LOG_LEVEL: &str = "off, error, warn, info, debug, trace, or filter directives such as info,amaters_cluster=debug";
 
@@ -324,6 +335,11 @@ fn resolve_core(
     let longest = sources.value_or("election-timeout-max", args.election_timeout_max.as_deref(), longest, TIME, parse::time)?;
     let heartbeat = shortest.value / 3;
     let heartbeat = sources.value_or("heartbeat-interval", args.heartbeat_interval.as_deref(), heartbeat, TIME, parse::time)?;
+    let drift = sources.value_or("max-clock-drift", args.max_clock_drift.as_deref(), core.max_clock_drift, PERCENT, parse::percent)?;
+    let stall = sources.value_or("disk-stall-timeout", args.disk_stall_timeout.as_deref(), core.disk_stall_timeout, TIME, parse::time)?;
+    core.lease_reads = sources.value_or("lease-reads", args.lease_reads.then_some("true"), false, "true or false", parse::truth)?.value;
+    core.max_clock_drift = drift.value;
+    core.disk_stall_timeout = stall.value;
     core.election_timeout_min = shortest.value;
     core.election_timeout_max = longest.value;
     core.heartbeat_interval = heartbeat.value;
@@ -332,7 +348,8 @@ fn resolve_core(
     core.max_pending_bytes = core.max_pending_bytes.min(memory_limit / 8);
     core.validate().map_err(|error| {
         let key = error.field.replace('_', "-");
-        let origin = [shortest, longest, heartbeat].into_iter().find(|setting| setting.key == key).map(|setting| setting.origin);
+        let origins = [shortest, longest, heartbeat, stall].map(|setting| (setting.key, setting.origin));
+        let origin = origins.into_iter().chain([(drift.key, drift.origin)]).find(|(other, _)| *other == key).map(|(_, origin)| origin);
         UsageError::Value { key, got: error.got, origin: origin.unwrap_or(Origin::Default), expected: error.expected.replace('_', "-") }
     })?;
     Ok(core)

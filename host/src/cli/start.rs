@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{NodeId, Operation, Ticket};
+use amaters_cluster_core::{NodeId, NodeState, Operation, Ticket};
 use anyhow::{Context, Result, anyhow};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -32,6 +32,9 @@ use crate::wal::WalOptions;
 
 /// How long connections may take to end when the node stops.
 const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// How long a leader may take to hand over when the node stops.
+const HAND_OVER: Duration = Duration::from_millis(700);
 
 /// Runs a node until it is asked to stop, or fails.
 ///
@@ -92,7 +95,10 @@ async fn serve(options: StartOptions) -> Result<()> {
     let mut node_ended = node.ended();
     tokio::select! {
         _ = node_ended.wait_for(|ended| *ended) => {}
-        signal = stop_signal() => tracing::info!("stopping: {}", signal?),
+        signal = stop_signal() => {
+            tracing::info!("stopping: {}", signal?);
+            hand_over(&node.handle()).await;
+        }
     }
     let _ = stop.send(true); // whoever is gone needs no telling
     let _ = tokio::time::timeout(FAREWELL, async { while fronts.join_next().await.is_some() {} }).await;
@@ -100,6 +106,19 @@ async fn serve(options: StartOptions) -> Result<()> {
     let _ = tokio::time::timeout(FAREWELL, transport.stopped()).await;
     drop(data_dir); // holds the directory's lock until here
     ended.context("the node can't go on")
+}
+
+/// A leader that goes lets another lead first, so that nobody waits for an election timeout.
+async fn hand_over(node: &Handle) {
+    let leads = node.status().await.is_ok_and(|status| status.state == NodeState::Leader && !status.peers.is_empty());
+    if !leads {
+        return;
+    }
+    match tokio::time::timeout(HAND_OVER, node.transfer(None)).await {
+        Ok(Ok(())) => tracing::info!("another node leads"),
+        Ok(Err(error)) => tracing::warn!("stopping as the leader: {error}"),
+        Err(_) => tracing::warn!("stopping as the leader: no other node took over within {} ms", HAND_OVER.as_millis()),
+    }
 }
 
 /// The three ports.
@@ -204,6 +223,10 @@ impl crate::transport::Deliver for Inlet {
 impl admin::StatusSource for Handle {
     async fn status(&self) -> RaftResult<amaters_cluster_core::Status> {
         Handle::status(self).await
+    }
+
+    async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
+        Handle::transfer(self, to).await
     }
 }
 

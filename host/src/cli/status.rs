@@ -34,21 +34,22 @@ pub fn run(admin: &[String], json: bool) -> anyhow::Result<ExitCode> {
 
 /// What came of asking one address.
 #[derive(Debug, Serialize)]
-struct Answer {
-    admin: String,
+pub(super) struct Answer {
+    pub(super) admin: String,
     #[serde(flatten)]
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+pub(super) enum Outcome {
     Status(StatusView),
     Failure { error: String },
 }
 
-fn ask_all(admin: &[String]) -> Vec<Answer> {
-    let agent: Agent = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None).build().into();
+/// Asks all addresses at the same time.
+pub(super) fn ask_all(admin: &[String]) -> Vec<Answer> {
+    let agent = agent();
     thread::scope(|scope| {
         let asking: Vec<_> = admin.iter().map(|address| scope.spawn(|| ask(&agent, address))).collect();
         let outcomes = asking.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("the request failed unexpectedly".to_owned())));
@@ -63,18 +64,27 @@ fn ask_all(admin: &[String]) -> Vec<Answer> {
     })
 }
 
+/// What asks admin ports.
+pub(super) fn agent() -> Agent {
+    Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None).build().into()
+}
+
 fn ask(agent: &Agent, address: &str) -> Result<StatusView, String> {
     let mut response = agent.get(format!("http://{address}/status")).call().map_err(|error| in_words(&error))?;
     let code = response.status();
     let body = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_string().map_err(|error| in_words(&error))?;
     if !code.is_success() {
-        let reason = serde_json::from_str::<serde_json::Value>(&body).ok().and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
-        return Err(reason.unwrap_or_else(|| format!("answered {code}: is this the admin port of a node?")));
+        return Err(reason(&body).unwrap_or_else(|| format!("answered {code}: is this the admin port of a node?")));
     }
     serde_json::from_str(&body).map_err(|error| format!("no status came: {error}. Is this the admin port of a node?"))
 }
 
-fn in_words(error: &ureq::Error) -> String {
+/// Why a node refused, as the body of its answer has it.
+pub(super) fn reason(body: &str) -> Option<String> {
+    Some(serde_json::from_str::<serde_json::Value>(body).ok()?.get("error")?.as_str()?.to_owned())
+}
+
+pub(super) fn in_words(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -155,6 +165,9 @@ mod tests {
             version,
             cluster,
             engine,
+            transfer_to: None,
+            has_lease: false,
+            disk_waits_ms: 0,
         }
     }
 

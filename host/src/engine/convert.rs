@@ -41,6 +41,9 @@ pub(super) fn lent_config<'a>(config: &Config, voters: &'a [u64]) -> guest::Conf
         max_pending_bytes: config.max_pending_bytes as u64,
         max_log_bytes: config.max_log_bytes as u64,
         request_timeout_ms: millis(config.request_timeout),
+        lease_reads: config.lease_reads,
+        max_clock_drift: config.max_clock_drift,
+        disk_stall_timeout_ms: millis(config.disk_stall_timeout),
     }
 }
 
@@ -92,6 +95,11 @@ impl From<state_machine::Rejected> for Rejected {
             state_machine::Rejection::Overloaded => Rejection::Overloaded,
             state_machine::Rejection::TooLarge => Rejection::TooLarge,
             state_machine::Rejection::LogFull => Rejection::LogFull,
+            state_machine::Rejection::NotLeader => Rejection::NotLeader,
+            state_machine::Rejection::UnknownTarget => Rejection::UnknownTarget,
+            state_machine::Rejection::TargetSilent => Rejection::TargetSilent,
+            state_machine::Rejection::TransferUnderWay => Rejection::TransferUnderWay,
+            state_machine::Rejection::TransferFailed => Rejection::TransferFailed,
         };
         Self { token: Token(it.token), reason, leader: or_none(it.leader) }
     }
@@ -136,7 +144,13 @@ impl From<guest::NodeStatus> for Status {
                 refused_envelopes: counters.refused_envelopes,
                 proposals: counters.proposals,
                 rejections: counters.rejections,
+                transfers: counters.transfers,
+                lease_reads: counters.lease_reads,
+                disk_stalls: counters.disk_stalls,
             },
+            transfer_to: or_none(status.transfer_to),
+            has_lease: status.has_lease,
+            disk_waits: Duration::from_millis(status.disk_waits_ms),
         }
     }
 }

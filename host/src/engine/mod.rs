@@ -62,6 +62,18 @@ pub struct Turn {
     pub proposals: Vec<(Token, Bytes)>,
     /// Reads.
     pub reads: Vec<Token>,
+    /// What changes the cluster.
+    pub controls: Vec<(Token, Control)>,
+}
+
+/// A request that changes who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Leadership is to move from this node (dissertation, §3.10).
+    Transfer {
+        /// The node that is to lead; without one, the peer that has most of the log.
+        to: Option<NodeId>,
+    },
 }
 
 /// Time and randomness: what the core can't make itself.

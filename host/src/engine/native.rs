@@ -1,8 +1,8 @@
 //! The core without a sandbox: what the sandbox is measured against.
 
-use amaters_cluster_core::{Config, Effect, Input, Node, Operation, Status};
+use amaters_cluster_core::{Config, Effect, Input, Node, NodeId, Operation, Status};
 
-use super::{Ambient, Clock, Driver, Engine, EngineError, Turn};
+use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
 
 /// The core, linked into this process.
 pub struct NativeEngine<D> {
@@ -74,6 +74,11 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         }
         if !turn.reads.is_empty() {
             self.step_each(turn.reads.into_iter().map(|token| Input::Read { token }));
+        }
+        for (token, control) in turn.controls {
+            self.step_each([match control {
+                Control::Transfer { to } => Input::Transfer { token, to: to.unwrap_or(NodeId::NONE) },
+            }]);
         }
         self.step_each([Input::Tick]);
         Ok(())

@@ -15,7 +15,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use super::convert::{SetupFailed, lent_config};
 use super::sandbox::{Sandbox, Ticker};
-use super::{Ambient, Clock, Driver, Engine, EngineError, Turn};
+use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
 
 use bindings::RaftNode;
 use bindings::amaters::cluster::{log, network, state_machine, storage};
@@ -119,6 +119,11 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
             let tokens: Vec<_> = turn.reads.iter().map(|token| token.0).collect();
             self.call(|exports, store| exports.call_read(store, &tokens))?;
         }
+        for (token, control) in turn.controls {
+            self.call(|exports, store| match control {
+                Control::Transfer { to } => exports.call_transfer(store, token.0, to.map(|node| node.0)),
+            })?;
+        }
         self.call(|exports, store| exports.call_tick(store))
     }
 
@@ -188,6 +193,10 @@ impl<D: Driver> state_machine::Host for Host<D> {
 
     fn serve_reads(&mut self, tokens: Vec<u64>) {
         self.driver.carry_out(Effect::ServeReads { tokens: tokens.into_iter().map(Token).collect() });
+    }
+
+    fn done(&mut self, tokens: Vec<u64>) {
+        self.driver.carry_out(Effect::Done { tokens: tokens.into_iter().map(Token).collect() });
     }
 
     fn reject(&mut self, requests: Vec<state_machine::Rejected>) {

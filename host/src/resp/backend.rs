@@ -14,6 +14,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Answers queries from a state that holds all writes whose outcome was known when this was called: one answer for each, in the same order.
     fn read(&self, queries: Vec<Bytes>) -> impl Future<Output = RaftResult<Vec<Bytes>>> + Send;
 
+    /// Answers queries from the node's own state as it is, which may be stale.
+    fn read_local(&self, queries: Vec<Bytes>) -> impl Future<Output = RaftResult<Vec<Bytes>>> + Send;
+
     /// The node's state.
     fn status(&self) -> impl Future<Output = RaftResult<Status>> + Send;
 }
@@ -25,6 +28,10 @@ impl Backend for Handle {
 
     async fn read(&self, queries: Vec<Bytes>) -> RaftResult<Vec<Bytes>> {
         self.query(queries).await
+    }
+
+    async fn read_local(&self, queries: Vec<Bytes>) -> RaftResult<Vec<Bytes>> {
+        self.query_local(queries).await
     }
 
     async fn status(&self) -> RaftResult<Status> {

@@ -207,9 +207,9 @@ impl<B: Backend> Connection<B> {
             Handler::Read(parse) => {
                 let query = parse(args)?;
                 query.check()?;
-                Plan::Item(Item::read(&query))
+                Plan::Item(Item::read(&query).local_if(self.session.read_only))
             }
-            Handler::Scan => Plan::Item(Item::scan(data::scan(args, &self.server.shared.cursors)?)),
+            Handler::Scan => Plan::Item(Item::scan(data::scan(args, &self.server.shared.cursors)?).local_if(self.session.read_only)),
             Handler::Info => Plan::Info,
             Handler::Local(act) => Plan::Local(act),
         })
@@ -236,8 +236,11 @@ impl<B: Backend> Connection<B> {
                 }
                 results.len()
             }
-            Kind::Read => {
-                let answers = self.server.backend.read(commands).await;
+            Kind::Read | Kind::LocalRead => {
+                let answers = match kind {
+                    Kind::LocalRead => self.server.backend.read_local(commands).await,
+                    _ => self.server.backend.read(commands).await,
+                };
                 metrics.read(began.elapsed());
                 match answers {
                     Ok(answers) => {

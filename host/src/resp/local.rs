@@ -116,6 +116,18 @@ pub(super) fn quit(_: Args<'_>, local: &mut Local<'_>) -> LocalResult {
     OK
 }
 
+/// `READONLY`: from here on, reads are served from this node's own state, which may be stale, as a replica of a Redis Cluster does.
+pub(super) fn readonly(_: Args<'_>, local: &mut Local<'_>) -> LocalResult {
+    local.session.read_only = true;
+    OK
+}
+
+/// `READWRITE`: from here on, reads are linearizable again.
+pub(super) fn readwrite(_: Args<'_>, local: &mut Local<'_>) -> LocalResult {
+    local.session.read_only = false;
+    OK
+}
+
 /// `CLIENT`: what client libraries send when they connect.
 pub(super) fn client(args: Args<'_>, local: &mut Local<'_>) -> LocalResult {
     let session = &mut *local.session;

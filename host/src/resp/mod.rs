@@ -14,6 +14,8 @@
 //!
 //! # What it promises
 //!
+//! - Reads are linearizable. After `READONLY` those of that connection are served at once from the node's own state, which may be stale, until
+//!   `READWRITE` or `RESET`.
 //! - Words, errors and results are those of Redis 7.0, for the commands that there are. Keys don't expire, and there is one database.
 //! - Errors of the cluster have a code of their own. `CLUSTERDOWN`: no leader; not carried out. `TRYAGAIN`: too much waits; not carried out. `OOM`: a bound is
 //!   reached; not carried out. `UNCERTAIN`: the command may or may not have been carried out.

@@ -16,6 +16,8 @@ const MAX_VALUES: usize = 64;
 pub(super) enum Kind {
     Write,
     Read,
+    /// Of the node's own state, which may be stale.
+    LocalRead,
 }
 
 /// A command on its way to the node.
@@ -53,6 +55,16 @@ impl Item {
     /// A part of a scan: its keys weigh less than one value.
     pub(super) fn scan(query: Bytes) -> Self {
         Self { kind: Kind::Read, bytes: query, values: 1 }
+    }
+}
+
+impl Item {
+    /// The same read, of the node's own state if the connection has asked for that.
+    pub(super) fn local_if(mut self, read_only: bool) -> Self {
+        if read_only {
+            self.kind = Kind::LocalRead;
+        }
+        self
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) library: Bytes,
     pub(super) library_version: Bytes,
     pub(super) protocol: Protocol,
+    /// The client is content with reads that may be stale.
+    pub(super) read_only: bool,
     /// The client has asked to end it.
     pub(super) quitting: bool,
 }
@@ -35,6 +37,7 @@ impl Session {
             library: Bytes::new(),
             library_version: Bytes::new(),
             protocol: Protocol::default(),
+            read_only: false,
             quitting: false,
         }
     }
@@ -43,6 +46,7 @@ impl Session {
     pub(super) fn reset(&mut self) {
         self.name = Bytes::new();
         self.protocol = Protocol::default();
+        self.read_only = false;
     }
 
     /// Takes the name that a client gives itself.

@@ -32,7 +32,7 @@ pub(super) struct Keys {
 pub(super) enum Handler {
     /// It goes through the log.
     Write(for<'a> fn(Args<'a>) -> Result<Write<'a>, Refusal>),
-    /// It is a linearizable read.
+    /// It is a linearizable read, unless the connection is content with less.
     Read(for<'a> fn(Args<'a>) -> Result<Query<'a>, Refusal>),
     /// A linearizable read that goes on where a cursor stands.
     Scan,
@@ -61,7 +61,7 @@ const ABOUT: &[&str] = &["loading", "stale"];
 
 /// All commands. The most frequent stand first.
 #[rustfmt::skip]
-pub(super) static COMMANDS: [Command; 31] = [
+pub(super) static COMMANDS: [Command; 33] = [
     command("set",      -3, WRITE,       ONE_KEY,  Handler::Write(data::set)),
     command("get",       2, READ,        ONE_KEY,  Handler::Read(data::get)),
     command("incr",      2, FAST_WRITE,  ONE_KEY,  Handler::Write(data::incr)),
@@ -89,6 +89,8 @@ pub(super) static COMMANDS: [Command; 31] = [
     command("auth",     -2, HANDSHAKE,   NO_KEY,   Handler::Local(local::auth)),
     command("reset",     1, HANDSHAKE,   NO_KEY,   Handler::Local(local::reset)),
     command("quit",     -1, HANDSHAKE,   NO_KEY,   Handler::Local(local::quit)),
+    command("readonly",  1, CONNECTION,  NO_KEY,   Handler::Local(local::readonly)),
+    command("readwrite", 1, CONNECTION,  NO_KEY,   Handler::Local(local::readwrite)),
     command("client",   -2, CONNECTION,  NO_KEY,   Handler::Local(local::client)),
     command("command",  -1, ABOUT,       NO_KEY,   Handler::Local(introspect::command)),
     command("config",   -2, ADMIN,       NO_KEY,   Handler::Local(introspect::config)),

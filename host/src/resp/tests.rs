@@ -52,6 +52,12 @@ impl Backend for Fake {
         Ok(queries.iter().map(|query| map.query(query)).collect())
     }
 
+    async fn read_local(&self, queries: Vec<Bytes>) -> RaftResult<Vec<Bytes>> {
+        self.runs.lock().unwrap().push(('l', queries.len()));
+        let map = self.map.lock().unwrap();
+        Ok(queries.iter().map(|query| map.query(query)).collect())
+    }
+
     async fn status(&self) -> RaftResult<Status> {
         Ok(Status {
             id: NodeId(1),
@@ -65,6 +71,9 @@ impl Backend for Fake {
             log_bytes: 100,
             peers: Vec::new(),
             counters: Default::default(),
+            transfer_to: NodeId::NONE,
+            has_lease: false,
+            disk_waits: Duration::ZERO,
         })
     }
 }

@@ -32,6 +32,10 @@ impl Cluster {
                 self.outcomes.extend(tokens.iter().map(|token| (*token, Outcome::Served(state))));
                 Event::Served(id, tokens)
             }
+            Effect::Done { tokens } => {
+                self.outcomes.extend(tokens.iter().map(|token| (*token, Outcome::Done)));
+                Event::Done(id, tokens)
+            }
             Effect::Reject { requests } => {
                 self.outcomes.extend(requests.iter().map(|rejected| (rejected.token, Outcome::Rejected(rejected.reason))));
                 Event::Rejected(id, requests)

@@ -92,6 +92,12 @@ impl Stage {
         self.settle(id)
     }
 
+    pub(super) fn transfer(&mut self, id: NodeId, to: NodeId) -> Result<()> {
+        let token = self.cluster.transfer(id, to);
+        self.requests.insert(token, "the transfer".to_owned());
+        self.settle(id)
+    }
+
     /// Hands over a message, or the first one like it: says why not, if it is lost.
     pub(super) fn deliver(&mut self, envelope: &Rc<Envelope>) -> Result<Option<&'static str>> {
         let (from, to) = (envelope.from, envelope.to);
@@ -200,6 +206,7 @@ impl Stage {
                 }
                 Event::Applied(id, commands) => self.applied(id, commands)?,
                 Event::Served(id, tokens) => self.served(id, &tokens)?,
+                Event::Done(id, tokens) => self.done(id, &tokens)?,
                 Event::Rejected(id, requests) => self.rejected(id, &requests)?,
                 Event::Noted(_, LogLevel::Debug | LogLevel::Info, _) => {}
                 Event::Noted(id, _, message) => self.say(format!("{id} warns: {message}")),
@@ -256,6 +263,14 @@ impl Stage {
             };
             let value = self.cluster.member(id).machine.iter().rev().find_map(set).unwrap_or_else(|| "nothing".to_owned());
             self.say(format!("{id} serves the read of {key}: {value}"));
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, id: NodeId, tokens: &[Token]) -> Result<()> {
+        for token in tokens {
+            let what = self.requests.remove(token).ok_or_else(|| format!("node {id} is done with a request twice"))?;
+            self.say(format!("{id} is done with {what}"));
         }
         Ok(())
     }

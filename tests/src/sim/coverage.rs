@@ -43,11 +43,18 @@ pub enum Rare {
     FullDisks,
     ClockLeaps,
     ClocksSetBack,
+    Transfers,
+    TransfersDone,
+    TransfersFailed,
+    TransfersRefused,
+    LeaseReads,
+    PromisesKept,
+    DiskStalls,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 42] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -83,6 +90,13 @@ impl Rare {
         Self::FullDisks,
         Self::ClockLeaps,
         Self::ClocksSetBack,
+        Self::Transfers,
+        Self::TransfersDone,
+        Self::TransfersFailed,
+        Self::TransfersRefused,
+        Self::LeaseReads,
+        Self::PromisesKept,
+        Self::DiskStalls,
     ];
 
     /// What it is, for people.
@@ -124,6 +138,13 @@ impl Rare {
             Self::FullDisks => "nodes that a full disk ended",
             Self::ClockLeaps => "clocks that leapt",
             Self::ClocksSetBack => "clocks set back",
+            Self::Transfers => "leaders asked to hand over",
+            Self::TransfersDone => "of these, whose successor led",
+            Self::TransfersFailed => "of these, whose successor did not within its time",
+            Self::TransfersRefused => "transfers refused",
+            Self::LeaseReads => "reads served under a lease",
+            Self::PromisesKept => "requests for a vote that a promise forbade to look at",
+            Self::DiskStalls => "leaders that left for their disk",
         }
     }
 }
@@ -158,6 +179,13 @@ impl Coverage {
         if holds {
             self.hit(rare);
         }
+    }
+
+    /// What a node says of itself.
+    pub(super) fn note(&mut self, message: &str) {
+        self.hit_if(message.starts_with("stands for election"), Rare::Candidacies);
+        self.hit_if(message.ends_with("another was promised that there is none"), Rare::PromisesKept);
+        self.hit_if(message.starts_with("the disk has made no progress"), Rare::DiskStalls);
     }
 
     /// Adds another run's.

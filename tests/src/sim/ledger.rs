@@ -35,6 +35,8 @@ enum Kind {
     Write { placed: Option<LogIndex> },
     /// What it must see at least.
     Read { floor: LogIndex },
+    /// Of who leads.
+    Change,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,11 @@ impl Ledger {
     /// A read is asked for, under the next token: it must see what any client has seen before.
     pub(super) fn asked(&mut self, node: NodeId, asked_in: Term) {
         self.requests.push(Request { node, asked_in, kind: Kind::Read { floor: self.seen }, state: State::Open });
+    }
+
+    /// A change of who leads is asked for, under the next token.
+    pub(super) fn asked_for_a_change(&mut self, node: NodeId, asked_in: Term) {
+        self.requests.push(Request { node, asked_in, kind: Kind::Change, state: State::Open });
     }
 
     /// A node has crashed: its clients hear no more, and its state machine begins anew.
@@ -96,7 +103,7 @@ impl Ledger {
         let EntryKind::Command { origin, payload } = &entry.kind else { return Ok(()) };
         let Some(token) = token_of(payload) else { return Err(format!("entry {} holds a command that nobody proposed", entry.id)) };
         let request = self.request(token)?;
-        let Kind::Write { placed } = &mut request.kind else { return Err(format!("entry {} is a read", entry.id)) };
+        let Kind::Write { placed } = &mut request.kind else { return Err(format!("entry {} is no command", entry.id)) };
         if let Some(index) = placed {
             return Err(format!("exactly once: request {token} is committed at {index} and at {}", entry.id));
         }
@@ -182,6 +189,16 @@ impl Ledger {
         Ok(())
     }
 
+    /// A change has happened: a transfer, at a node that has seen its successor.
+    pub(super) fn check_done(&mut self, node: NodeId, tokens: &[Token], coverage: &mut Coverage) -> Check {
+        for token in tokens {
+            let request = self.answer(node, *token, State::Answered)?;
+            let Kind::Change = request.kind else { return Err(format!("request {token} changes nothing, and is done")) };
+            coverage.hit(Rare::TransfersDone);
+        }
+        Ok(())
+    }
+
     pub(super) fn check_rejected(&mut self, node: NodeId, requests: &[Rejected], coverage: &mut Coverage) -> Check {
         for Rejected { token, reason, .. } in requests {
             let request = self.answer(node, *token, State::Rejected(*reason))?;
@@ -190,7 +207,12 @@ impl Ledger {
                 (Rejection::UnknownOutcome, _) => coverage.hit(Rare::UnknownOutcomes),
                 (Rejection::Overloaded, _) => coverage.hit(Rare::Overloaded),
                 (Rejection::TooLarge, _) => coverage.hit(Rare::TooLarge),
+                (Rejection::TransferFailed, Kind::Change) => coverage.hit(Rare::TransfersFailed),
+                (Rejection::TargetSilent | Rejection::TransferUnderWay | Rejection::NotLeader, Kind::Change) => {
+                    coverage.hit(Rare::TransfersRefused);
+                }
                 (Rejection::LogFull, _) => return Err(format!("the log of node {node} is full")),
+                (reason, _) => return Err(format!("request {token} is refused for a reason that is not its own: {reason:?}")),
             }
             if let Kind::Write { placed: Some(index) } = request.kind
                 && *reason != Rejection::UnknownOutcome

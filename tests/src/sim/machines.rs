@@ -14,10 +14,23 @@ use super::world::World;
 pub(super) struct Machines {
     /// Whose disk has no room. The next write fails, and a node whose write failed ends.
     full: BTreeSet<NodeId>,
+    /// Whether clocks neither leap nor differ by more than [`CLOCK_DRIFT`].
+    clocks_are_bounded: bool,
     /// How fast clocks run, in percent.
     rates: BTreeMap<NodeId, u64>,
     /// The latest leader's term, and how many steps it has left.
     reign: (Term, u32),
+}
+
+/// By how many percent the fastest of the clocks that are bounded outruns the slowest, at most.
+pub(super) const CLOCK_DRIFT: u32 = 25;
+/// How far they are from true, in percent: 110 / 90 is less than 1.25, with all rounding.
+const BOUNDED_SKEW: u64 = 10;
+
+impl Machines {
+    pub(super) fn with_clocks(are_bounded: bool) -> Self {
+        Self { clocks_are_bounded: are_bounded, ..Self::default() }
+    }
 }
 
 // Disks.
@@ -72,7 +85,7 @@ impl World<'_> {
 impl World<'_> {
     /// Another spell: clocks run at other rates.
     pub(super) fn draw_rates(&mut self) {
-        let skew = self.weather.skew;
+        let skew = if self.machines.clocks_are_bounded { BOUNDED_SKEW } else { self.weather.skew };
         let rate = |id: &NodeId| (*id, self.rng.u64(100 - skew..=100 + skew));
         self.machines.rates = self.ids.iter().map(rate).collect();
     }
@@ -95,6 +108,9 @@ impl World<'_> {
     pub(super) fn jump_clock(&mut self) -> Check {
         const LONGEST_LEAP: u64 = 10_000_000_000;
         const FARTHEST_BACK: u64 = 500_000_000;
+        if self.machines.clocks_are_bounded {
+            return self.pass_time();
+        }
         let victim = self.victim();
         let back = self.rng.bool();
         self.coverage.hit(if back { Rare::ClocksSetBack } else { Rare::ClockLeaps });
@@ -131,10 +147,22 @@ impl World<'_> {
         let slow = self.rng.bool();
         self.trace.detail(|| format!("node {leader} is cut off{}", if slow { ", and its clock is slow" } else { "" }));
         if slow {
-            self.machines.rates.insert(leader, 5);
-            for other in self.ids.iter().filter(|id| **id != leader) {
-                self.cluster.pass(*other, Duration::from_millis(300));
-            }
+            self.let_others_elect(leader);
+        }
+    }
+
+    /// Time passes for the others until they may have another leader; for the old one, as little of it as its clock can make of that.
+    pub(super) fn let_others_elect(&mut self, old: NodeId) {
+        const TIME: Duration = Duration::from_millis(300);
+        let (fast, slow) = (100 + BOUNDED_SKEW, 100 - BOUNDED_SKEW);
+        if self.machines.clocks_are_bounded {
+            self.machines.rates = self.ids.iter().map(|id| (*id, if *id == old { slow } else { fast })).collect();
+            self.cluster.pass(old, TIME * u32::try_from(slow).unwrap_or(u32::MAX) / u32::try_from(fast).unwrap_or(u32::MAX));
+        } else {
+            self.machines.rates.insert(old, 5);
+        }
+        for other in self.ids.iter().filter(|id| **id != old) {
+            self.cluster.pass(*other, TIME);
         }
     }
 

@@ -21,6 +21,7 @@ mod ledger;
 mod linearizability;
 mod machines;
 mod network;
+mod operators;
 mod promises;
 mod search;
 mod trace;
@@ -40,12 +41,13 @@ use trace::Trace;
 use world::World;
 
 /// The bugs that can be put in, by their rows in the list of hazards.
-pub const BUGS: [(&str, Bug); 6] = [
+pub const BUGS: [(&str, Bug); 7] = [
     ("h01", Bug::AckNamesOwnLast),
     ("h02", Bug::TruncateAlways),
     ("h03", Bug::CommitEarlierTerms),
     ("h12", Bug::ReadWithoutRound),
     ("h12-opening", Bug::ReadBeforeFirstCommit),
+    ("h12-transfer", Bug::KeepLeaseInTransfer),
     ("h14", Bug::AckBeforeDurable),
 ];
 

@@ -11,7 +11,10 @@ use crate::render;
 impl World<'_> {
     pub(super) fn deliver(&mut self) -> Check {
         let position = if self.rng.f64() < self.weather.in_order { 0 } else { self.rng.usize(..self.cluster.pool().len()) };
-        self.deliver_at(position, self.weather.bursts)
+        let leaves = self.who_hands_over(position);
+        self.deliver_at(position, self.weather.bursts)?;
+        leaves.into_iter().for_each(|old| self.leave_behind(old));
+        Ok(())
     }
 
     /// Delivers a message, and ticks its receiver, but for a burst.

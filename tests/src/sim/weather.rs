@@ -13,6 +13,7 @@ pub(super) enum Action {
     PassTime,
     Propose,
     Read,
+    Transfer,
     Lose,
     Duplicate,
     Cut,
@@ -26,12 +27,13 @@ pub(super) enum Action {
     JumpClock,
 }
 
-const ACTIONS: [Action; 16] = [
+const ACTIONS: [Action; 17] = [
     Action::Deliver,
     Action::Complete,
     Action::PassTime,
     Action::Propose,
     Action::Read,
+    Action::Transfer,
     Action::Lose,
     Action::Duplicate,
     Action::Cut,
@@ -75,6 +77,7 @@ impl Weather {
             one_of(&[3, 10, 40, 80]),    // PassTime
             one_of(&[0, 5, 20]),         // Propose
             one_of(&[0, 2, 8]),          // Read
+            one_of(&[0, 0, 1, 4]),       // Transfer
             one_of(&[0, 0, 5, 30]),      // Lose
             one_of(&[0, 5, 20]),         // Duplicate
             one_of(&[0, 0, 2, 4]),       // Cut

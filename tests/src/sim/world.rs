@@ -1,5 +1,7 @@
 //! A run: steps drawn from the weather, and what is checked after each.
 
+use std::time::Duration;
+
 use amaters_cluster_core::{Input, NodeId};
 use fastrand::Rng;
 
@@ -7,7 +9,7 @@ use super::checker::Checker;
 use super::coverage::{Coverage, Rare};
 use super::history::History;
 use super::ledger::Ledger;
-use super::machines::Machines;
+use super::machines::{CLOCK_DRIFT, Machines};
 use super::network::line;
 use super::promises::Promises;
 use super::trace::Trace;
@@ -38,12 +40,17 @@ impl<'a> World<'a> {
         let mut rng = Rng::with_seed(settings.seed);
         let window = [1, 2, 4, 32][rng.usize(..4)];
         let pending = [2048, 1 << 20][rng.usize(..2)];
+        // Leases hold where clocks differ by no more than was said.
+        let (lease_reads, stall) = (rng.u8(..3) == 0, [100, 1000, 1000][rng.usize(..3)]);
         let cluster = Cluster::with(settings.nodes(), |config| {
             config.seed = rng.u64(..);
             config.max_batch_bytes = 1024; // a few small entries, or one large one
             config.max_inflight = window;
             config.max_command_bytes = 2048;
             config.max_pending_bytes = pending;
+            config.lease_reads = lease_reads;
+            config.max_clock_drift = CLOCK_DRIFT;
+            config.disk_stall_timeout = Duration::from_millis(stall);
             config.bug = settings.bug;
         });
         let mut world = Self {
@@ -56,7 +63,7 @@ impl<'a> World<'a> {
             rng,
             ledger: Ledger::default(),
             history: History::default(),
-            machines: Machines::default(),
+            machines: Machines::with_clocks(lease_reads),
             promises: Promises::default(),
             coverage: Coverage::of(settings.nodes()),
             trace,
@@ -104,6 +111,7 @@ impl<'a> World<'a> {
             Action::PassTime => return self.pass_time(),
             Action::Propose => return self.propose(),
             Action::Read => return self.read(),
+            Action::Transfer => return self.transfer(),
             Action::Restart => return self.restart_one(),
             Action::Lose => self.lose(),
             Action::Duplicate => self.duplicate(),
@@ -149,10 +157,14 @@ impl World<'_> {
         events.iter().try_for_each(|event| match event {
             Event::Sent(envelope) => self.promises.check(&self.cluster, envelope, coverage),
             Event::Applied(node, commands) => self.ledger.check_applied(*node, commands, self.checker.committed()),
-            Event::Served(node, tokens) => self.ledger.check_served(*node, tokens, term, coverage),
+            Event::Served(node, tokens) => {
+                coverage.hit_if(has_lease(&self.cluster, *node), Rare::LeaseReads);
+                self.ledger.check_served(*node, tokens, term, coverage)
+            }
+            Event::Done(node, tokens) => self.ledger.check_done(*node, tokens, coverage),
             Event::Rejected(node, requests) => self.ledger.check_rejected(*node, requests, coverage),
             Event::Noted(node, level, message) => {
-                coverage.hit_if(message.starts_with("stands for election"), Rare::Candidacies);
+                coverage.note(message);
                 Ledger::check_note(*node, *level, message)
             }
             Event::Submitted(..) => Ok(()),
@@ -194,6 +206,11 @@ impl World<'_> {
     }
 }
 
+fn has_lease(cluster: &Cluster, id: NodeId) -> bool {
+    let clock = cluster.member(id).clock;
+    cluster.node(id).is_some_and(|node| node.status(clock).has_lease)
+}
+
 fn show(event: &Event) -> String {
     match event {
         Event::Sent(envelope) => format!("sends {}", line(envelope)),
@@ -203,6 +220,7 @@ fn show(event: &Event) -> String {
             format!("node {id} applies {}", indexes.join(", "))
         }
         Event::Served(id, tokens) => format!("node {id} serves {tokens:?}"),
+        Event::Done(id, tokens) => format!("node {id} is done with {tokens:?}"),
         Event::Rejected(id, requests) => format!("node {id} turns down {requests:?}"),
         Event::Noted(id, _, message) => format!("node {id} says: {message}"),
     }

@@ -37,7 +37,7 @@ pub(crate) fn conflict(term: u64, rejected: u64, conflict: Place, first_of_term:
 }
 
 pub(crate) fn heartbeat(term: u64, commit: u64) -> Message {
-    Message::HeartbeatRequest(HeartbeatRequest { term: Term(term), commit_index: LogIndex(commit), round: 0 })
+    Message::HeartbeatRequest(HeartbeatRequest { term: Term(term), commit_index: LogIndex(commit), round: 0, sent_at: None })
 }
 
 pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {
@@ -45,11 +45,11 @@ pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {
 }
 
 pub(crate) fn alive(term: u64, round: u64) -> Message {
-    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), round })
+    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), round, promise: None })
 }
 
 pub(crate) fn request_vote(term: u64, last: Place) -> Message {
-    Message::RequestVoteRequest(RequestVoteRequest { term: Term(term), last_log: id(last) })
+    Message::RequestVoteRequest(RequestVoteRequest { term: Term(term), last_log: id(last), by_transfer: false })
 }
 
 pub(crate) fn vote(term: u64, vote_granted: bool) -> Message {

@@ -31,6 +31,8 @@ pub(crate) struct Reaction {
     pub(crate) served: Vec<Token>,
     /// Requests that came to nothing.
     pub(crate) rejected: Vec<Rejected>,
+    /// Requests whose wish has come true.
+    pub(crate) done: Vec<Token>,
     /// How often it wrote to its disk.
     pub(crate) writes: usize,
 }
@@ -69,7 +71,12 @@ impl Subject {
 
     /// Node 1 as the leader of the term after its log's last, with the votes of all.
     pub(crate) fn leader(size: u64, terms: &[u64]) -> Self {
-        let mut subject = Self::with_log(size, terms);
+        Self::leader_of(Config::new(1, (1..=size).collect::<Vec<u64>>()), terms)
+    }
+
+    /// The same, with settings of its own.
+    pub(crate) fn leader_of(config: Config, terms: &[u64]) -> Self {
+        let mut subject = Self::of(config, terms);
         subject.win();
         subject
     }
@@ -95,6 +102,11 @@ impl Subject {
 
     pub(crate) fn read(&mut self, token: u64) -> Reaction {
         self.input(Input::Read { token: Token(token) })
+    }
+
+    /// An operator wants node `to` to lead; 0 is for any.
+    pub(crate) fn transfer(&mut self, token: u64, to: u64) -> Reaction {
+        self.input(Input::Transfer { token: Token(token), to: NodeId(to) })
     }
 
     fn input(&mut self, input: Input) -> Reaction {
@@ -174,6 +186,7 @@ impl Subject {
                 reaction.applied.extend(commands.iter().map(|committed| String::from_utf8_lossy(&committed.command).into_owned()));
             }
             Effect::ServeReads { tokens } => reaction.served.extend(tokens),
+            Effect::Done { tokens } => reaction.done.extend(tokens),
             Effect::Reject { requests } => reaction.rejected.extend(requests),
             Effect::Log { .. } => {}
         }
@@ -182,6 +195,11 @@ impl Subject {
 
 // Looking at it.
 impl Subject {
+    /// Its clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
     pub(crate) fn state(&self) -> NodeState {
         self.node.state()
     }

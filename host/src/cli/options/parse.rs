@@ -22,6 +22,10 @@ pub(super) fn time(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
 }
 
+pub(super) fn percent(text: &str) -> Option<u32> {
+    number(0, u32::MAX)(text.strip_suffix('%').unwrap_or(text))
+}
+
 pub(super) fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }

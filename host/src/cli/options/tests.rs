@@ -77,6 +77,9 @@ fn every_option_can_stand_in_the_file() {
             election-timeout-min = "400ms"
             election-timeout-max = "1s"
             heartbeat-interval = "100ms"
+            lease-reads = true
+            max-clock-drift = "20%"
+            disk-stall-timeout = "2s"
             memory-limit = "256MiB"
             segment-size = "8MiB"
             max-clients = 10
@@ -97,6 +100,8 @@ fn every_option_can_stand_in_the_file() {
     assert_eq!(options.core.election_timeout_min, Duration::from_millis(400));
     assert_eq!(options.core.election_timeout_max, Duration::from_secs(1));
     assert_eq!(options.core.heartbeat_interval, Duration::from_millis(100));
+    assert_eq!((options.core.lease_reads, options.core.max_clock_drift), (true, 20));
+    assert_eq!(options.core.disk_stall_timeout, Duration::from_secs(2));
     assert_eq!(options.core.max_log_bytes, 128 << 20);
     assert_eq!(options.core.max_pending_bytes, 32 << 20);
     assert_eq!((options.memory_limit, options.segment_size, options.max_clients), (256 << 20, 8 << 20, 10));
@@ -111,7 +116,7 @@ fn every_option_can_stand_in_the_file() {
 fn the_file_knows_every_flag() {
     let said = resolve("", "", "nonsense = 1").expect_err("unknown");
     let known = "id, data-dir, listen, client, admin, peers, cluster, insecure, log-format, log-level, election-timeout-min, \
-                 election-timeout-max, heartbeat-interval, memory-limit, segment-size, max-clients, client-idle-timeout";
+                 election-timeout-max, heartbeat-interval, lease-reads, max-clock-drift, disk-stall-timeout, memory-limit, segment-size, max-clients, client-idle-timeout";
     assert_eq!(said, format!("nonsense is not an option (ukehi.toml:1): known are {known}"));
 }
 
@@ -242,6 +247,15 @@ fn wrong_values_are_refused() {
             &format!("{d} --election-timeout-max 150ms"),
             "election-timeout-max is 150 ms (--election-timeout-max): expected more than election-timeout-min (150 ms), at most 60000 ms"
                 .to_owned(),
+        ),
+        (
+            &format!("{d} --max-clock-drift 0.1"),
+            "max-clock-drift is \"0.1\" (--max-clock-drift): expected a whole number of percent, such as 10%".to_owned(),
+        ),
+        (&format!("{d} --max-clock-drift 0"), "max-clock-drift is 0 % (--max-clock-drift): expected 1 to 100 %".to_owned()),
+        (
+            &format!("{d} --disk-stall-timeout 2m"),
+            "disk-stall-timeout is 120000 ms (--disk-stall-timeout): expected 10 ms to 60000 ms".to_owned(),
         ),
         (&format!("{d} --log-format xml"), "log-format is \"xml\" (--log-format): expected human or json".to_owned()),
         (

@@ -196,6 +196,33 @@ async fn a_pipeline_is_answered_in_order_and_reaches_the_node_in_runs() {
 }
 
 #[tokio::test]
+async fn a_connection_may_be_content_with_the_nodes_own_state() {
+    let fake = Fake::default();
+    let server = Server::start(fake.clone(), RespLimits::default()).await;
+    let mut client = server.connect().await;
+    let pipeline =
+        ["GET a", "READONLY", "GET a", "EXISTS a", "SET a 1", "GET a", "SCAN 0", "READWRITE", "GET a", "READONLY", "RESET", "GET a"];
+    for line in pipeline {
+        send(&mut client, format!("{line}\r\n").as_bytes()).await;
+        let answer: &[u8] = match line {
+            "GET a" if fake.runs.lock().unwrap().iter().all(|(kind, _)| *kind != 'w') => b"$-1\r\n",
+            "GET a" => b"$1\r\n1\r\n",
+            "EXISTS a" => b":0\r\n",
+            "SCAN 0" => b"*2\r\n$1\r\n0\r\n*1\r\n$1\r\na\r\n",
+            "RESET" => b"+RESET\r\n",
+            _ => b"+OK\r\n",
+        };
+        expect(&mut client, answer).await;
+    }
+    let kinds: String = fake.runs.lock().unwrap().iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, "rllwllrr");
+    let mut other = server.connect().await;
+    send(&mut other, b"GET a\r\n").await;
+    expect(&mut other, b"$1\r\n1\r\n").await;
+    assert_eq!(fake.runs.lock().unwrap().last(), Some(&('r', 1)), "each connection for itself");
+}
+
+#[tokio::test]
 async fn requests_arrive_in_any_pieces() {
     let server = Server::start(Fake::default(), RespLimits::default()).await;
     let mut client = server.connect().await;
