@@ -18,7 +18,7 @@ use crate::role::{Leader, Role};
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
 /// The longest that new entries wait for an earlier round of replication.
-const PACE: Duration = Duration::from_micros(500);
+const PACE: Duration = Duration::from_millis(1);
 
 impl Node {
     /// Takes the lead of the current term, and opens it with a no-op (Raft paper, §8).

@@ -3,8 +3,7 @@
 //! Sockets, the disk and clients put things in from their own threads; the node's thread takes all that there is in one go, so that a burst costs
 //! one lock and one turn. What it holds is bounded: envelopes by [`MAX_RECEIVED_BYTES`], requests by the [`Handle`](crate::handle::Handle).
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amaters_cluster_core::{NodeId, Status, Ticket};
 use bytes::Bytes;
@@ -21,7 +20,7 @@ const MAX_RECEIVED_BYTES: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     contents: Mutex<Contents>,
-    filled: Condvar,
+    filled: Notify,
     room: Notify,
 }
 
@@ -38,7 +37,7 @@ pub(crate) struct Contents {
     pub(crate) status: Vec<oneshot::Sender<Status>>,
     pub(crate) storage_failure: Option<crate::wal::WalError>,
     pub(crate) closed: bool,
-    /// Whether the node's thread waits to be woken: telling it otherwise costs a system call for nothing.
+    /// Whether the node waits to be woken: telling it otherwise costs time for nothing.
     sleeping: bool,
 }
 
@@ -64,17 +63,9 @@ pub(crate) struct ControlRequest {
 }
 
 impl Inbox {
-    /// Takes everything that is there, or waits up to `patience` for something to come.
-    pub(crate) fn take(&self, patience: Duration) -> Contents {
+    /// Takes everything that is there; nothing, if that is so.
+    pub(crate) fn take(&self) -> Contents {
         let mut contents = self.lock();
-        if contents.is_empty() {
-            contents.sleeping = true;
-            let waited = self.filled.wait_timeout_while(contents, patience, |contents| contents.is_empty());
-            drop(waited);
-            // Whoever woke this thread may have more at hand, and so may others: on a busy machine they get their turn first, and the burst grows.
-            std::thread::yield_now();
-            contents = self.lock();
-        }
         let closed = contents.closed;
         let taken = std::mem::replace(&mut *contents, Contents { closed, ..Contents::default() });
         drop(contents);
@@ -82,6 +73,21 @@ impl Inbox {
             self.room.notify_waiters();
         }
         taken
+    }
+
+    /// Resolves when something is there. One waits at a time.
+    pub(crate) async fn filled(&self) {
+        loop {
+            {
+                let mut contents = self.lock();
+                if !contents.is_empty() {
+                    contents.sleeping = false;
+                    return;
+                }
+                contents.sleeping = true;
+            }
+            self.filled.notified().await;
+        }
     }
 
     /// Puts something in; `false` if the node has ended.

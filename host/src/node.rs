@@ -1,12 +1,12 @@
 //! A running node, for those who embed one.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use amaters_cluster_core::{Config, LogIndex, Status};
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::command::Command;
 use crate::engine::{COMPONENT, EngineError, Sandbox, SandboxLimits};
@@ -20,7 +20,7 @@ use crate::ports::Network;
 use crate::runtime::{EngineKind, NewStateMachine, OpenStorage, Runtime};
 use crate::state_machine::{ApplyResult, StateMachine};
 
-/// A Raft node that runs in its sandbox, on a thread of its own. Dropping it ends it.
+/// A Raft node that runs in its sandbox: on a thread of its own, or as a task of a runtime. Dropping it ends it.
 ///
 /// ```
 /// use amaters_cluster::{Command, RaftConfig, RaftNode};
@@ -40,7 +40,14 @@ pub struct RaftNode {
     inbox: Arc<Inbox>,
     handle: Handle,
     ended: watch::Receiver<bool>,
-    thread: Option<JoinHandle<RaftResult<()>>>,
+    home: Option<Home>,
+}
+
+/// Where a node runs.
+#[derive(Debug)]
+enum Home {
+    Thread(JoinHandle<RaftResult<()>>),
+    Task(tokio::task::JoinHandle<RaftResult<()>>),
 }
 
 /// Puts a node together: see [`RaftNode::builder`].
@@ -125,24 +132,29 @@ impl RaftNode {
         self.ended.clone()
     }
 
-    /// Ends the node, and waits until what it submitted is on disk.
+    /// Ends the node, and waits until what it submitted is on disk. Blocks: not for the runtime that the node is a task of, see
+    /// [`RaftNodeBuilder::start_on_runtime`].
     ///
     /// # Errors
     /// Why it had ended already: a failed disk, a component that traps again and again.
     pub fn shutdown(mut self) -> RaftResult<()> {
-        self.end()
-    }
-
-    fn end(&mut self) -> RaftResult<()> {
         self.inbox.close();
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(EngineError::Trap("the node's thread panicked: its log line says where".to_owned()).into()))
+        let ended = match self.home.take() {
+            None => return Ok(()),
+            Some(Home::Thread(thread)) => thread.join().ok(),
+            Some(Home::Task(task)) => pollster::block_on(task).ok(),
+        };
+        ended.unwrap_or_else(|| Err(EngineError::Trap("the node panicked: its log line says where".to_owned()).into()))
     }
 }
 
 impl Drop for RaftNode {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        self.inbox.close();
+        // A task ends by itself: its thread may be this one.
+        if let Some(Home::Thread(thread)) = self.home.take()
+            && let Ok(Err(error)) = thread.join()
+        {
             tracing::error!("the node ended with an error: {error}");
         }
     }
@@ -193,12 +205,45 @@ impl RaftNodeBuilder {
         self.start_with(|inlet| Ok(MemoryNetwork::default().join(id, inlet)))
     }
 
-    /// Starts the node in a network: reads the journal, and returns when it takes requests. `join` gets the way into the node, and gives the way
-    /// to the others.
+    /// Starts the node in a network, on a thread of its own: reads the journal, and returns when it takes requests. `join` gets the way into the
+    /// node, and gives the way to the others.
     ///
     /// # Errors
     /// A setting is out of its range, the journal can't be read or isn't this node's, the network can't be joined, or the sandbox can't be set up.
     pub fn start_with(self, join: impl FnOnce(Inlet) -> RaftResult<Arc<dyn Network>>) -> RaftResult<RaftNode> {
+        let failed = |error: std::io::Error| EngineError::Load(format!("its thread can't be started: {error}"));
+        let timers = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+        let (node, started) = self.launch(join, |running| {
+            let thread = std::thread::Builder::new().name("raft".to_owned()).spawn(move || timers.block_on(running));
+            Ok(Home::Thread(thread.map_err(failed)?))
+        })?;
+        match started.blocking_recv() {
+            Ok(()) => Ok(node),
+            // The sender is dropped without a word if the node ended before it was ready.
+            Err(_) => Err(node.shutdown().err().unwrap_or(RaftError::ShuttingDown)),
+        }
+    }
+
+    /// As [`RaftNodeBuilder::start_with`], as a task of the tokio runtime that this is called in. Where processors are few, a node that shares the thread
+    /// of its sockets saves the wake-ups between the two. Its turns, and the reading of a journal, take that thread for as long as they last.
+    ///
+    /// # Errors
+    /// As [`RaftNodeBuilder::start_with`].
+    pub async fn start_on_runtime(self, join: impl FnOnce(Inlet) -> RaftResult<Arc<dyn Network>>) -> RaftResult<RaftNode> {
+        let (mut node, started) = self.launch(join, |running| Ok(Home::Task(tokio::spawn(running))))?;
+        if started.await.is_ok() {
+            return Ok(node);
+        }
+        let Some(Home::Task(task)) = node.home.take() else { return Err(RaftError::ShuttingDown) };
+        Err(task.await.ok().and_then(Result::err).unwrap_or(RaftError::ShuttingDown))
+    }
+
+    /// Puts the node together, and has it run. The receiver is told once it takes requests.
+    fn launch(
+        self,
+        join: impl FnOnce(Inlet) -> RaftResult<Arc<dyn Network>>,
+        run: impl FnOnce(Running) -> RaftResult<Home>,
+    ) -> RaftResult<(RaftNode, oneshot::Receiver<()>)> {
         self.config.validate()?;
         let inbox = Arc::new(Inbox::default());
         let handle = Handle::new(Arc::clone(&inbox), self.config.max_pending_bytes, self.config.request_timeout);
@@ -217,23 +262,22 @@ impl RaftNodeBuilder {
             traps: trap_counter(&self.registry),
         };
         let (ending, ended) = watch::channel(false);
-        let (ready, started) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("raft".to_owned()).spawn(move || {
-            let result = runtime.run(move || {
-                let _ = ready.send(()); // the starting thread waits for it
-            });
+        let (ready, started) = oneshot::channel();
+        let home = run(Box::pin(async move {
+            let result = runtime
+                .run(move || {
+                    let _ = ready.send(());
+                })
+                .await; // whoever starts the node may have gone
             let _ = ending.send(true); // nobody may be watching
             result
-        });
-        let thread = thread.map_err(|error| EngineError::Load(format!("its thread can't be started: {error}")))?;
-        let mut node = RaftNode { inbox, handle, ended, thread: Some(thread) };
-        // The sender is dropped without a word if the node ended before it was ready.
-        match started.recv() {
-            Ok(()) => Ok(node),
-            Err(mpsc::RecvError) => Err(node.end().err().unwrap_or(RaftError::ShuttingDown)),
-        }
+        }))?;
+        Ok((RaftNode { inbox, handle, ended, home: Some(home) }, started))
     }
 }
+
+/// A node's life.
+type Running = Pin<Box<dyn Future<Output = RaftResult<()>> + Send>>;
 
 /// A journal in memory that outlives the instances of the component.
 fn in_memory() -> OpenStorage {

@@ -1,7 +1,7 @@
 //! The loop that owns a node: it takes what has come, lets the core take a turn, and waits for more.
 //!
-//! One thread owns the sandbox, the state machine and everyone who waits for an answer, so that none of them needs a lock. Sockets and the disk
-//! have threads of their own, which reach this one through the [`Inbox`] alone.
+//! One task owns the sandbox, the state machine and everyone who waits for an answer, so that none of them needs a lock. The disk has a thread of its
+//! own, and sockets have theirs where there are processors enough; they reach this task through the [`Inbox`] alone.
 //!
 //! A trap ends an instance of the component, not the process: the next one is built from the journal, with a new state machine. Who was waiting
 //! is told that the outcome is unknown. A failed disk ends the node: what it can't keep it must not promise.
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amaters_cluster_core::{Config, NodeId};
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::engine::{Ambient, Engine, EngineError, NativeEngine, Sandbox, Turn, WasmEngine};
 use crate::error::{RaftError, RaftResult};
@@ -58,18 +60,18 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     /// Runs the node until it is closed or fails. `ready` is called once the first instance has read the journal.
-    pub(crate) fn run(self, ready: impl FnOnce()) -> RaftResult<()> {
-        let ended = self.run_instances(ready);
+    pub(crate) async fn run(mut self, ready: impl FnOnce() + Send) -> RaftResult<()> {
+        let ended = self.run_instances(ready).await;
         self.inbox.close();
         ended
     }
 
-    fn run_instances(&self, ready: impl FnOnce()) -> RaftResult<()> {
+    async fn run_instances(&mut self, ready: impl FnOnce() + Send) -> RaftResult<()> {
         let mut ready = Some(ready);
         let mut young_deaths = 0;
         loop {
             let born = Instant::now();
-            match self.run_instance(&mut ready) {
+            match self.run_instance(&mut ready).await {
                 Err(RaftError::Engine(EngineError::Trap(reason))) => {
                     self.traps.inc();
                     young_deaths = if born.elapsed() < MIN_LIFE { young_deaths + 1 } else { 1 };
@@ -83,13 +85,22 @@ impl Runtime {
         }
     }
 
-    fn run_instance(&self, ready: &mut Option<impl FnOnce()>) -> RaftResult<()> {
+    async fn run_instance(&mut self, ready: &mut Option<impl FnOnce() + Send>) -> RaftResult<()> {
         let mut engine = self.build()?;
         if let Some(ready) = ready.take() {
             ready();
         }
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let contents = self.inbox.take(TICK);
+            tokio::select! {
+                biased;
+                () = self.inbox.filled() => {}
+                _ = ticks.tick() => {}
+            }
+            // Whoever woke this task may have more at hand, and so may others: they get their turn first, and the burst grows.
+            yield_now().await;
+            let contents = self.inbox.take();
             if let Some(failure) = contents.storage_failure {
                 return Err(RaftError::Storage(Box::new(failure)));
             }
@@ -100,7 +111,7 @@ impl Runtime {
         }
     }
 
-    fn build(&self) -> RaftResult<Box<dyn Engine<Ports>>> {
+    fn build(&mut self) -> RaftResult<Box<dyn Engine<Ports> + Send>> {
         let inbox = Arc::clone(&self.inbox);
         // What an earlier instance's disk reported speaks of tickets that the new one has yet to give out.
         inbox.put(|contents| contents.persisted = None);
@@ -111,7 +122,7 @@ impl Runtime {
             });
         }))?;
         let ports = Ports::new(Arc::clone(&self.network), (self.new_machine)(), self.config.request_timeout);
-        let mut engine: Box<dyn Engine<Ports>> = match &self.engine {
+        let mut engine: Box<dyn Engine<Ports> + Send> = match &self.engine {
             EngineKind::Sandboxed(sandbox) => Box::new(WasmEngine::new(sandbox, &self.config, ports, Ambient::system())?),
             EngineKind::Native => Box::new(NativeEngine::new(self.config.clone(), ports, Ambient::system())?),
         };
@@ -122,7 +133,7 @@ impl Runtime {
     }
 }
 
-fn take_turn(engine: &mut dyn Engine<Ports>, contents: Contents) -> Result<(), EngineError> {
+fn take_turn(engine: &mut (dyn Engine<Ports> + Send), contents: Contents) -> Result<(), EngineError> {
     let mut turn = Turn { persisted: contents.persisted, received: contents.received, ..Turn::default() };
     let ports = engine.driver();
     for request in contents.writes {

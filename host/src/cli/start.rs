@@ -48,16 +48,24 @@ pub fn run(options: StartOptions) -> Result<ExitCode> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// The threads for sockets: half of the processors, since the node's thread and the disk's want some too. Before one of them sleeps, others get their
-/// turn: on a busy machine more events have come by then, and share one wake-up.
+/// The threads for sockets. Before one of them sleeps, others get their turn: on a busy machine more events have come by then, and share one wake-up.
 fn io_runtime() -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = match io_threads() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    builder.on_thread_park(std::thread::yield_now).thread_name("io").enable_all().build()
+}
+
+/// Half of the processors, since the node's thread and the disk's want some too. Where that is one, the node shares it: what comes then goes from a
+/// socket into the node and back without waking another thread, and all that is ready makes one burst.
+fn io_threads() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((processors / 2).max(1))
-        .on_thread_park(std::thread::yield_now)
-        .thread_name("io")
-        .enable_all()
-        .build()
+    (processors / 2).max(1)
 }
 
 async fn serve(options: StartOptions) -> Result<()> {
@@ -68,7 +76,7 @@ async fn serve(options: StartOptions) -> Result<()> {
     let registry = Registry::new();
     let (stop, stopping) = watch::channel(false);
 
-    let (node, transport) = start_node(&options, ports.peers, &data_dir, &registry, &stopping)?;
+    let (node, transport) = start_node(&options, ports.peers, &data_dir, &registry, &stopping).await?;
     let info = NodeInfo {
         cluster: options.cluster.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -149,7 +157,7 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// The node with its storage and its peers.
-fn start_node(
+async fn start_node(
     options: &StartOptions,
     listener: TcpListener,
     data_dir: &Arc<DataDir>,
@@ -179,14 +187,11 @@ fn start_node(
         transport = Some(started);
         Ok(Arc::new(outbox))
     };
-    let node = RaftNode::builder(options.core.clone())
-        .engine(engine)
-        .metrics(registry)
-        .storage(move |on_durable| {
-            let files = FilePersistence::open(&data_dir.wal(), wal_options.clone(), on_durable)?;
-            Ok(Box::new(Journal { files, data_dir: Arc::clone(&data_dir) }))
-        })
-        .start_with(network)?;
+    let builder = RaftNode::builder(options.core.clone()).engine(engine).metrics(registry).storage(move |on_durable| {
+        let files = FilePersistence::open(&data_dir.wal(), wal_options.clone(), on_durable)?;
+        Ok(Box::new(Journal { files, data_dir: Arc::clone(&data_dir) }))
+    });
+    let node = if io_threads() == 1 { builder.start_on_runtime(network).await? } else { builder.start_with(network)? };
     let transport = transport.context("a node joins its network when it starts")?;
     Ok((node, transport))
 }

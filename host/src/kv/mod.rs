@@ -10,11 +10,9 @@
 mod codec;
 mod glob;
 mod number;
+mod table;
 #[cfg(test)]
 mod tests;
-
-use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use amaters_cluster_core::Committed;
 use bytes::Bytes;
@@ -26,7 +24,8 @@ pub(crate) use glob::matches as glob_matches;
 pub(crate) use number::parse_i64;
 /// Bytes that are borrowed from a command.
 pub use serde_bytes::Bytes as Slice;
-use smallvec::SmallVec;
+
+use table::Table;
 
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
@@ -44,11 +43,8 @@ const MAX_SCAN_BYTES: usize = 256 << 10;
 /// An ordered map from keys to values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyValue {
-    entries: BTreeMap<Key, Bytes>,
+    entries: Table,
 }
-
-/// Short keys stand in the tree itself: to compare them costs no jump through memory.
-type Key = SmallVec<[u8; 24]>;
 
 impl StateMachine for KeyValue {
     fn apply(&mut self, commands: &[Committed]) -> Vec<ApplyResult> {
@@ -81,7 +77,7 @@ impl KeyValue {
             Write::GetDel { key } => value_reply(self.entries.remove(&key[..]).as_deref()).encode(),
             Write::MSet(pairs) => {
                 for (key, value) in pairs {
-                    self.put(key, value);
+                    self.entries.put(key, value);
                 }
                 Reply::Done.encode()
             }
@@ -103,12 +99,12 @@ impl KeyValue {
             Condition::IfPresent => old.is_some(),
         };
         let reply = match (get, allowed) {
-            (true, _) => value_reply(old.map(|old| &old[..])).encode(),
+            (true, _) => value_reply(old).encode(),
             (false, true) => Reply::Done.encode(),
             (false, false) => Reply::Value(None).encode(),
         };
         if allowed {
-            self.put(key, value);
+            self.entries.put(key, value);
         }
         reply
     }
@@ -120,51 +116,38 @@ impl KeyValue {
         };
         let Some(old) = old else { return Reply::Failed(Failure::NotAnInteger) };
         let Some(new) = old.checked_add(by) else { return Reply::Failed(Failure::Overflow) };
-        self.put(key, new.to_string().as_bytes());
+        self.entries.put(key, new.to_string().as_bytes());
         Reply::Integer(new)
     }
 
     fn append(&mut self, key: &Slice, value: &Slice) -> Reply<'static> {
-        let old = self.entries.get(&key[..]).map_or(&[][..], |old| &old[..]);
+        let old = self.entries.get(key).unwrap_or_default();
         let length = old.len() + value.len();
         if length > MAX_VALUE_BYTES {
             return Reply::Failed(Failure::ValueTooLong { bytes: length as u64 });
         }
         let new = [old, value].concat();
-        self.put(key, &new);
+        self.entries.put(key, &new);
         count(length)
-    }
-
-    /// Copies what it keeps: a slice of the command would hold the whole command in memory, and with it the batch that it came in.
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        let value = Bytes::copy_from_slice(value);
-        match self.entries.get_mut(key) {
-            Some(place) => *place = value,
-            None => drop(self.entries.insert(Key::from_slice(key), value)),
-        }
     }
 
     fn answer(&self, query: &Query<'_>) -> Reply<'_> {
         match query {
-            Query::Get { key } => value_reply(self.get(key)),
+            Query::Get { key } => value_reply(self.entries.get(key)),
             Query::MGet(keys) => self.get_many(keys),
-            Query::Exists(keys) => count(keys.iter().filter(|key| self.get(key).is_some()).count()),
-            Query::StrLen { key } => count(self.get(key).map_or(0, <[u8]>::len)),
-            Query::Type { key } => Reply::Type { exists: self.get(key).is_some() },
+            Query::Exists(keys) => count(keys.iter().filter(|key| self.entries.get(key).is_some()).count()),
+            Query::StrLen { key } => count(self.entries.get(key).map_or(0, <[u8]>::len)),
+            Query::Type { key } => Reply::Type { exists: self.entries.get(key).is_some() },
             Query::DbSize => count(self.entries.len()),
             Query::Scan { after, count, pattern, kind } => self.scan(*after, *count, *pattern, *kind),
         }
-    }
-
-    fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.entries.get(key).map(|value| &value[..])
     }
 
     fn get_many(&self, keys: &[&Slice]) -> Reply<'_> {
         let mut bytes = 0;
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
-            let value = self.get(key);
+            let value = self.entries.get(key);
             bytes += value.map_or(0, <[u8]>::len);
             if bytes > MAX_ANSWER_BYTES {
                 return Reply::Failed(Failure::AnswerTooLong);
@@ -182,8 +165,7 @@ impl KeyValue {
         if kind.is_some_and(|kind| !kind.eq_ignore_ascii_case(b"string")) {
             return Reply::Scanned { keys: Vec::new(), resume_after: None };
         }
-        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&after[..]));
-        let mut rest = self.entries.range::<[u8], _>((start, Bound::Unbounded)).map(|(key, _)| &key[..]);
+        let mut rest = self.entries.keys_after(after.map(|after| &after[..]));
         let mut keys = Vec::new();
         let mut last = None;
         let mut bytes = 0;

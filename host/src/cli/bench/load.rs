@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{BenchOptions, BenchReport};
 use crate::cli::client::{Client, Reply, command};
@@ -48,7 +48,11 @@ impl Load {
         let mut connection = Some(first);
         while Instant::now() < self.end {
             let failure = match connection.take() {
-                Some(mut client) => self.exchange(&mut client, &mut requests).await.err(),
+                // A server that never replies is left in the end.
+                Some(mut client) => match timeout_at(self.end + PAUSE, self.exchange(&mut client, &mut requests)).await {
+                    Ok(ended) => ended.err(),
+                    Err(_) => return self.count_error("no reply until the end".to_owned()),
+                },
                 None => match Client::connect(target).await {
                     Ok(client) => {
                         connection = Some(client);
@@ -64,17 +68,13 @@ impl Load {
         }
     }
 
-    /// Sends and waits, until the end. A server that never replies is left then.
+    /// Sends and waits, until the end.
     async fn exchange(&self, client: &mut Client, requests: &mut Requests) -> io::Result<()> {
         while Instant::now() < self.end {
             let sent = Instant::now();
             client.send(requests.next()).await?;
             for _ in 0..requests.pipeline {
-                let Ok(reply) = tokio::time::timeout_at(self.end + PAUSE, client.reply()).await else {
-                    self.count_error("no reply until the end".to_owned());
-                    return Ok(());
-                };
-                match reply? {
+                match client.reply().await? {
                     Reply::Error(words) => self.count_error(words.to_string()),
                     _ => self.count_success(sent),
                 }
