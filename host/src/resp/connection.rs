@@ -7,8 +7,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::time::{Duration, Instant, timeout};
 
+use super::alarm::Alarm;
 use super::backend::Backend;
 use super::close::Close;
 use super::data;
@@ -40,6 +41,7 @@ pub(super) struct Connection<B> {
     server: Arc<Server<B>>,
     stream: TcpStream,
     shutdown: watch::Receiver<bool>,
+    alarm: Alarm,
     session: Session,
     gate: Gate,
     input: BytesMut,
@@ -62,7 +64,19 @@ impl<B: Backend> Connection<B> {
     pub(super) fn new(server: Arc<Server<B>>, stream: TcpStream, session: Session, shutdown: watch::Receiver<bool>) -> Self {
         let gate = Gate::new(server.shared.limits.max_request_bytes);
         let output = Output::new(server.shared.metrics.clone());
-        Self { server, stream, shutdown, session, gate, input: BytesMut::new(), large: None, request_began: None, run: Run::new(), output }
+        Self {
+            server,
+            stream,
+            shutdown,
+            alarm: Alarm::new(),
+            session,
+            gate,
+            input: BytesMut::new(),
+            large: None,
+            request_began: None,
+            run: Run::new(),
+            output,
+        }
     }
 
     /// Serves the client until either side ends it.
@@ -95,15 +109,15 @@ impl<B: Backend> Connection<B> {
         self.make_room()?;
         let read = tokio::select! {
             biased;
-            read = timeout_at(deadline, self.stream.read_buf(&mut self.input)) => read,
+            read = self.stream.read_buf(&mut self.input) => read,
+            () = self.alarm.at(deadline) => return Err(late),
             () = ended(&mut self.shutdown) => return Err(Close::Shutdown),
         };
         match read {
-            Err(_) => Err(late),
-            Ok(Err(error)) => Err(Close::Io(error)),
-            Ok(Ok(0)) if self.input.is_empty() => Err(Close::Ended),
-            Ok(Ok(0)) => Err(Close::CutShort),
-            Ok(Ok(bytes)) => {
+            Err(error) => Err(Close::Io(error)),
+            Ok(0) if self.input.is_empty() => Err(Close::Ended),
+            Ok(0) => Err(Close::CutShort),
+            Ok(bytes) => {
                 self.server.shared.metrics.received_bytes.inc_by(bytes as u64);
                 Ok(())
             }
@@ -284,11 +298,13 @@ impl<B: Backend> Connection<B> {
         let shared = &self.server.shared;
         let patience = shared.limits.write_timeout;
         for chunk in self.output.buffer.chunks(WRITE_BYTES) {
-            match timeout(patience, self.stream.write_all(chunk)).await {
-                Err(_) => return Err(Close::SlowWrite(patience)),
-                Ok(Err(error)) => return Err(Close::Io(error)),
-                Ok(Ok(())) => shared.metrics.sent_bytes.inc_by(chunk.len() as u64),
+            // The socket takes most answers at once, and they need no timer. An error shows again below.
+            let sent = self.stream.try_write(chunk).unwrap_or(0);
+            if sent < chunk.len() {
+                let rest = timeout(patience, self.stream.write_all(&chunk[sent..])).await;
+                rest.map_err(|_| Close::SlowWrite(patience))?.map_err(Close::Io)?;
             }
+            shared.metrics.sent_bytes.inc_by(chunk.len() as u64);
         }
         self.output.buffer.clear();
         if self.output.buffer.capacity() > SMALL_BYTES {

@@ -25,6 +25,7 @@
 //!   Silence, a request that does not end and answers that nobody takes end a connection; [`RespMetrics`] counts the reasons.
 //! - A `SCAN` returns every key that is there from its beginning to its end. Its cursors belong to one node: another one answers `ERR invalid cursor`.
 
+mod alarm;
 mod backend;
 mod close;
 mod connection;
