@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -188,12 +188,12 @@ impl Process {
     }
 }
 
-/// The program under test, beside the test's own.
+/// The program under test: beside this one, or, as tests live in a folder of their own, above it.
 pub fn ukehi() -> Command {
-    let own = std::env::current_exe().expect("a test knows its own path");
-    let program = own.ancestors().nth(2).map_or_else(PathBuf::new, |profile| profile.join("ukehi"));
-    assert!(Path::new(&program).exists(), "{} is missing: build it with `cargo build --release`", program.display());
-    Command::new(program)
+    let own = std::env::current_exe().expect("a program knows its own path");
+    let places = own.ancestors().skip(1).take(2).map(|folder| folder.join("ukehi"));
+    let program = places.into_iter().find(|place| place.is_file());
+    Command::new(program.expect("`ukehi` is missing: build it with `cargo build --release`"))
 }
 
 /// Ports that nobody listened on a moment ago, and that nobody else in this process has got.

@@ -1,4 +1,5 @@
-//! Compares durable writes of three Ukehi nodes with another system on the same machine, in alternating runs.
+//! Compares durable writes of three Ukehi nodes with another system on the same machine, in alternating runs; and measures how long writes stop when
+//! the leader changes ([`outage`]).
 //!
 //! What counts is the ratio: absolute figures move from machine to machine, and from hour to hour. To be fair to both:
 //! - Only one system's processes exist at a time: each run starts its system anew, on empty directories of the same disk, and ends it.
@@ -18,21 +19,29 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 
 mod etcd;
+mod outage;
 mod processes;
 mod systems;
 
-use systems::System;
+use outage::Event;
+use systems::{System, UkehiLoad};
 
 /// Compares durable writes of three Ukehi nodes with another system, in alternating runs
 #[derive(Debug, Parser)]
 #[command(name = "compare")]
 struct Options {
     /// What to compare with
-    #[arg(long, value_enum)]
-    against: Rival,
-    /// Pairs of runs
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    runs: u32,
+    #[arg(long, value_enum, required_unless_present_any = ["failover", "outage"])]
+    against: Option<Rival>,
+    /// Measures how long writes stop when the leader is killed: short for `--outage kill --runs 20`
+    #[arg(long, conflicts_with_all = ["against", "outage"])]
+    failover: bool,
+    /// Measures how long writes stop when this happens to the leader
+    #[arg(long, value_enum, conflicts_with = "against")]
+    outage: Option<Event>,
+    /// Pairs of runs, or events: 5 pairs, 20 events where nothing is said
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: Option<u32>,
     /// The length of a run
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
@@ -49,6 +58,8 @@ enum Rival {
     Redis,
     /// Ukehi's own core outside the sandbox, which shows what the sandbox costs
     Native,
+    /// Ukehi's own writes, with linearizable reads on the other side
+    Writes,
 }
 
 /// The load of every run.
@@ -64,7 +75,14 @@ impl Workload {
 }
 
 fn main() -> ExitCode {
-    match compare(&Options::parse()) {
+    let options = Options::parse();
+    let event = if options.failover { Some(Event::Kill) } else { options.outage };
+    let done = match (event, options.against) {
+        (Some(event), _) => outage::measure(event, options.runs.unwrap_or(20), options.clients),
+        (None, Some(rival)) => compare(&options, rival),
+        (None, None) => Err(anyhow::anyhow!("expected --against, --failover or --outage")),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -73,12 +91,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(options: &Options) -> anyhow::Result<()> {
-    let ours = System::ukehi("wasm")?;
-    let theirs = match options.against {
+fn compare(options: &Options, rival: Rival) -> anyhow::Result<()> {
+    let load = if let Rival::Writes = rival { UkehiLoad::LinearizableReads } else { UkehiLoad::Writes };
+    let ours = System::ukehi("wasm", load)?;
+    let theirs = match rival {
         Rival::Etcd => System::etcd()?,
         Rival::Redis => System::redis()?,
-        Rival::Native => System::ukehi("native")?,
+        Rival::Native => System::ukehi("native", UkehiLoad::Writes)?,
+        Rival::Writes => System::ukehi("wasm", UkehiLoad::Writes)?,
     };
     let workload = Workload { clients: options.clients, seconds: options.seconds };
     println!("{} and {}, on {}", ours.description(), theirs.description(), Machine::look());
@@ -98,7 +118,7 @@ fn compare(options: &Options) -> anyhow::Result<()> {
     let home = std::env::current_exe().context("this program's own path is unknown")?;
     let home = home.parent().context("this program is in no directory")?;
     let (mut throughput, mut median_latency) = (Vec::new(), Vec::new());
-    for run in 1..=options.runs {
+    for run in 1..=options.runs.unwrap_or(5) {
         let ours_first = run % 2 == 1;
         let (first, second) = if ours_first { (&ours, &theirs) } else { (&theirs, &ours) };
         let (first, second) = (measure(first, home, workload)?, measure(second, home, workload)?);

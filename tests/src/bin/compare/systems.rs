@@ -21,9 +21,16 @@ pub(crate) struct System {
 
 #[derive(Debug)]
 enum Kind {
-    Ukehi { engine: &'static str },
+    Ukehi { engine: &'static str, load: UkehiLoad },
     Etcd,
     Redis,
+}
+
+/// What clients do to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum UkehiLoad {
+    Writes,
+    LinearizableReads,
 }
 
 /// How long a system may take until it takes writes.
@@ -31,13 +38,13 @@ const START_UP: Duration = Duration::from_secs(30);
 
 impl System {
     /// Three nodes of the program beside this one, or of the one that `UKEHI_BIN` names.
-    pub(crate) fn ukehi(engine: &'static str) -> anyhow::Result<Self> {
+    pub(crate) fn ukehi(engine: &'static str, load: UkehiLoad) -> anyhow::Result<Self> {
         let program = match std::env::var_os("UKEHI_BIN") {
             Some(program) => PathBuf::from(program),
             None => std::env::current_exe()?.with_file_name("ukehi"),
         };
         anyhow::ensure!(program.is_file(), "{} is missing: run `cargo build --release` first", program.display());
-        Ok(Self { kind: Kind::Ukehi { engine }, program })
+        Ok(Self { kind: Kind::Ukehi { engine, load }, program })
     }
 
     /// Three nodes of etcd.
@@ -52,7 +59,8 @@ impl System {
 
     pub(crate) fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Ukehi { engine: "native" } => "native",
+            Kind::Ukehi { engine: "native", .. } => "native",
+            Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => "reads",
             Kind::Ukehi { .. } => "ukehi",
             Kind::Etcd => "etcd",
             Kind::Redis => "redis",
@@ -61,7 +69,8 @@ impl System {
 
     pub(crate) fn description(&self) -> &'static str {
         match self.kind {
-            Kind::Ukehi { engine: "native" } => "3 nodes of ukehi with its core outside the sandbox",
+            Kind::Ukehi { engine: "native", .. } => "3 nodes of ukehi with its core outside the sandbox",
+            Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => "3 nodes of ukehi, read from",
             Kind::Ukehi { .. } => "3 nodes of ukehi",
             Kind::Etcd => "3 nodes of etcd",
             Kind::Redis => "1 redis-server with appendfsync always",
@@ -73,14 +82,15 @@ impl System {
         let dir = tempfile::Builder::new().prefix("compare-").tempdir_in(home).context("no directory for the data")?;
         let mut processes = Processes::new(dir.path());
         let clients = match self.kind {
-            Kind::Ukehi { engine } => self.start_ukehi(&mut processes, engine)?,
+            Kind::Ukehi { engine, .. } => self.start_ukehi(&mut processes, engine)?,
             Kind::Etcd => self.start_etcd(&mut processes)?,
             Kind::Redis => self.start_redis(&mut processes)?,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = match self.kind {
             Kind::Etcd => runtime.block_on(etcd::load(&clients, workload, START_UP)),
-            _ => wait_for_writes(&clients).and_then(|()| runtime.block_on(bench::run(&bench_options(&clients, workload)))),
+            Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => run_bench(&runtime, &clients, workload, 1.0),
+            Kind::Ukehi { .. } | Kind::Redis => run_bench(&runtime, &clients, workload, 0.0),
         };
         report.map_err(|error| error.context(processes.last_words()))
     }
@@ -132,17 +142,19 @@ impl System {
     }
 }
 
-fn bench_options(clients: &[SocketAddr], workload: Workload) -> BenchOptions {
-    BenchOptions {
+fn run_bench(runtime: &tokio::runtime::Runtime, clients: &[SocketAddr], workload: Workload, get_ratio: f64) -> anyhow::Result<BenchReport> {
+    wait_for_writes(clients)?;
+    let options = BenchOptions {
         target: clients.to_vec(),
         clients: workload.clients,
         pipeline: 1,
         value: Workload::VALUE_BYTES,
         seconds: workload.seconds,
-        get_ratio: 0.0,
+        get_ratio,
         keys: Workload::KEYS,
         json: false,
-    }
+    };
+    runtime.block_on(bench::run(&options))
 }
 
 /// Waits until every node has acknowledged a write.
