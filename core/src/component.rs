@@ -9,10 +9,11 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection};
+use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection, Reply};
 use crate::node::Node;
+use crate::sessions::{Applied, SessionChange, SessionStamp};
 use crate::status::{NodeState, PeerStatus, Status};
-use crate::types::{GroupId, Instant, LogIndex, NodeId, Ticket, Token};
+use crate::types::{GroupId, Instant, LogIndex, NodeId, SessionId, Ticket, Token};
 
 use bindings::amaters::cluster::{log, network, state_machine, storage};
 use bindings::exports::amaters::cluster::node as exported;
@@ -103,7 +104,19 @@ impl exported::Guest for Component {
     }
 
     fn propose(proposals: Vec<exported::Proposal>) {
-        step_each(proposals.into_iter().map(|it| Input::Propose { token: Token(it.token), command: it.command.into() }));
+        step_each(proposals.into_iter().map(|it| {
+            let session = it.session.map(core_stamp);
+            Input::Propose { token: Token(it.token), command: it.command.into(), session }
+        }));
+    }
+
+    fn session(requests: Vec<exported::SessionRequest>) {
+        step_each(requests.into_iter().map(|it| Input::Session { token: Token(it.token), change: core_change(it.change) }));
+    }
+
+    fn applied(results: Vec<exported::CommandResult>) {
+        let results = results.into_iter().map(|it| Applied { index: LogIndex(it.index), result: it.result.into() }).collect();
+        step_each([Input::Applied { results }]);
     }
 
     fn read(tokens: Vec<u64>) {
@@ -154,6 +167,7 @@ fn carry_out(effect: &Effect) {
         }
         Effect::Send { to, envelope } => network::send(to.0, envelope),
         Effect::Apply { commands } => state_machine::apply(&commands.iter().map(lent_command).collect::<Vec<_>>()),
+        Effect::Reply { replies } => state_machine::answer(&replies.iter().map(lent_reply).collect::<Vec<_>>()),
         Effect::ServeReads { tokens } => state_machine::serve_reads(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
         Effect::Done { tokens } => state_machine::done(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
         Effect::Reject { requests } => state_machine::reject(&requests.iter().map(rejected).collect::<Vec<_>>()),
@@ -200,6 +214,20 @@ fn core_config(config: exported::Config) -> Config {
     }
 }
 
+fn core_stamp(stamp: exported::SessionStamp) -> SessionStamp {
+    SessionStamp { session: SessionId(stamp.session), sequence: stamp.sequence, acknowledged: stamp.acknowledged }
+}
+
+fn core_change(change: exported::SessionChange) -> SessionChange {
+    match change {
+        exported::SessionChange::Open(timeout_ms) => SessionChange::Open { timeout_ms },
+        exported::SessionChange::KeepAlive(sign) => {
+            SessionChange::KeepAlive { session: SessionId(sign.session), acknowledged: sign.acknowledged }
+        }
+        exported::SessionChange::Close(session) => SessionChange::Close { session: SessionId(session) },
+    }
+}
+
 fn core_operation(operation: storage::OperationResult) -> Operation {
     match operation {
         storage::OperationResult::HardState(bytes) => Operation::HardState(bytes),
@@ -219,8 +247,12 @@ fn lent_operation(operation: &Operation) -> storage::OperationParam<'_> {
 }
 
 fn lent_command(committed: &Committed) -> state_machine::Committed<'_> {
-    let Committed { index, term, token, command } = committed;
-    state_machine::Committed { index: index.0, term: term.0, token: token.map(|token| token.0), command }
+    let Committed { index, term, token, command, result_wanted } = committed;
+    state_machine::Committed { index: index.0, term: term.0, token: token.map(|token| token.0), command, result_wanted: *result_wanted }
+}
+
+fn lent_reply(reply: &Reply) -> state_machine::Reply<'_> {
+    state_machine::Reply { token: reply.token.0, index: reply.index.0, result: &reply.result }
 }
 
 fn exported_status(status: &Status) -> exported::NodeStatus {
@@ -242,6 +274,7 @@ fn exported_status(status: &Status) -> exported::NodeStatus {
         last_index: status.last_index.0,
         durable_index: status.durable_index.0,
         log_bytes: status.log_bytes as u64,
+        sessions: status.sessions as u64,
         peers: status.peers.iter().map(peer).collect(),
         counters: exported::Counters {
             elections: counters.elections,
@@ -274,6 +307,9 @@ fn rejected(request: &Rejected) -> state_machine::Rejected {
         Rejection::TargetSilent => state_machine::Rejection::TargetSilent,
         Rejection::TransferUnderWay => state_machine::Rejection::TransferUnderWay,
         Rejection::TransferFailed => state_machine::Rejection::TransferFailed,
+        Rejection::SessionExpired => state_machine::Rejection::SessionExpired,
+        Rejection::ResponseDropped => state_machine::Rejection::ResponseDropped,
+        Rejection::SessionFull => state_machine::Rejection::SessionFull,
     };
     state_machine::Rejected { token: request.token.0, reason, leader: known(request.leader) }
 }

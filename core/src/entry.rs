@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{EntryId, NodeId};
+use crate::sessions::{SessionChange, SessionStamp};
+use crate::types::{EntryId, LogTime, NodeId};
 
 /// Bytes of a command: opaque, and shared rather than copied between the log, messages and the state machine.
 pub type Payload = bytes::Bytes;
@@ -28,6 +29,42 @@ pub enum EntryKind {
         /// The command.
         payload: Payload,
     },
+    /// A command within a client's session: it is carried out once, however often it is in the log (dissertation, §6.3).
+    SessionCommand {
+        /// Who proposed it.
+        origin: Origin,
+        /// The log's time.
+        time: LogTime,
+        /// Its session, and its place there.
+        stamp: SessionStamp,
+        /// The command.
+        payload: Payload,
+    },
+    /// Opens, keeps or closes a client's session.
+    Session {
+        /// Who proposed it.
+        origin: Origin,
+        /// The log's time.
+        time: LogTime,
+        /// What happens to the session.
+        change: SessionChange,
+    },
+}
+
+/// What a host wants in the log, before a leader gives it its place and time there. New kinds go to the end: the encoding numbers them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proposal {
+    /// A command.
+    Command(Payload),
+    /// A command within a client's session.
+    SessionCommand {
+        /// Its session, and its place there.
+        stamp: SessionStamp,
+        /// The command.
+        payload: Payload,
+    },
+    /// A session is opened, kept or closed.
+    Session(SessionChange),
 }
 
 /// Names a proposal for good: no two proposals of a cluster share it, whichever leader takes them into the log.
@@ -53,8 +90,55 @@ impl LogEntry {
     #[must_use]
     pub fn payload(&self) -> Option<&Payload> {
         match &self.kind {
+            EntryKind::NoOp | EntryKind::Session { .. } => None,
+            EntryKind::Command { payload, .. } | EntryKind::SessionCommand { payload, .. } => Some(payload),
+        }
+    }
+
+    /// The proposal that the entry came from; none for what a leader adds by itself.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        match &self.kind {
             EntryKind::NoOp => None,
-            EntryKind::Command { payload, .. } => Some(payload),
+            EntryKind::Command { origin, .. } | EntryKind::SessionCommand { origin, .. } | EntryKind::Session { origin, .. } => {
+                Some(*origin)
+            }
+        }
+    }
+
+    /// The log's time, where the entry carries it.
+    #[must_use]
+    pub fn time(&self) -> Option<LogTime> {
+        match &self.kind {
+            EntryKind::NoOp | EntryKind::Command { .. } => None,
+            EntryKind::SessionCommand { time, .. } | EntryKind::Session { time, .. } => Some(*time),
+        }
+    }
+}
+
+impl Proposal {
+    /// The command's bytes.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Payload> {
+        match self {
+            Self::Command(payload) | Self::SessionCommand { payload, .. } => Some(payload),
+            Self::Session(_) => None,
+        }
+    }
+
+    /// About how many bytes it takes beside its overhead.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.payload().map_or(0, Payload::len)
+    }
+
+    /// What the entry says that a leader makes of it.
+    #[must_use]
+    pub(crate) fn into_entry(self, origin: Origin, time: LogTime) -> EntryKind {
+        match self {
+            Self::Command(payload) => EntryKind::Command { origin, payload },
+            Self::SessionCommand { stamp, payload } => EntryKind::SessionCommand { origin, time, stamp, payload },
+            Self::Session(change) => EntryKind::Session { origin, time, change },
         }
     }
 }

@@ -15,6 +15,7 @@
 //! 4. [`Effect::ServeReads`] comes after the `Apply` of everything that those reads must see.
 
 use crate::entry::Payload;
+use crate::sessions::{Applied, SessionChange, SessionStamp};
 use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
 
 /// What a node can be told, besides the time.
@@ -35,6 +36,20 @@ pub enum Input {
         token: Token,
         /// Opaque bytes.
         command: Payload,
+        /// Its place in its client's session, where it has one.
+        session: Option<SessionStamp>,
+    },
+    /// A session is to be opened, kept or closed: an [`Effect::Reply`] answers.
+    Session {
+        /// Comes back with the outcome.
+        token: Token,
+        /// What is to happen.
+        change: SessionChange,
+    },
+    /// The results of commands whose [`Committed::result_wanted`] is true: all of them, each once, in the order of the log.
+    Applied {
+        /// From the state machine.
+        results: Vec<Applied>,
     },
     /// A linearizable read is wanted.
     Read {
@@ -76,6 +91,11 @@ pub enum Effect {
     Apply {
         /// Never empty.
         commands: Vec<Committed>,
+    },
+    /// Answer these proposals, which the node's sessions have answered themselves: they don't come in an [`Effect::Apply`] with their tokens.
+    Reply {
+        /// Never empty.
+        replies: Vec<Reply>,
     },
     /// Serve these reads from the state as it is now.
     ServeReads {
@@ -128,6 +148,19 @@ pub struct Committed {
     pub token: Option<Token>,
     /// The command.
     pub command: Payload,
+    /// Whether the node wants the result back, by [`Input::Applied`]: it belongs to a session.
+    pub result_wanted: bool,
+}
+
+/// An answer that needs no state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The proposal.
+    pub token: Token,
+    /// For a repeated command, where it was carried out; for a change of a session, the session's id.
+    pub index: LogIndex,
+    /// For a repeated command, its first response; empty for a change of a session.
+    pub result: Payload,
 }
 
 /// A request that came to nothing.
@@ -164,6 +197,13 @@ pub enum Rejection {
     TransferUnderWay,
     /// The node that was to lead did not within an election timeout: its log lacked too much, or it could not be reached. It may yet.
     TransferFailed,
+    /// There is no such session: it expired, was closed or never opened. Whether an earlier attempt was carried out can't be told any more.
+    SessionExpired,
+    /// The command's response is not kept: the client has acknowledged it, or it was too large. An earlier attempt that got no answer may have been
+    /// carried out; no further one will be.
+    ResponseDropped,
+    /// Too many commands of the session are without an acknowledged response. Not carried out: safe to try again with a later acknowledgement.
+    SessionFull,
 }
 
 /// How much a line of the log matters.

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::proposals::ForwardStreams;
 use crate::reads::{ReadRounds, Reader};
 use crate::role::{Leader, Role};
-use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
+use crate::types::{EntryId, Instant, LogIndex, LogTime, NodeId, Term};
 
 /// The longest that new entries wait for an earlier round of replication.
 const PACE: Duration = Duration::from_millis(1);
@@ -28,6 +28,7 @@ impl Node {
         self.role = Role::Leader(Leader {
             peers,
             first_index: last.next(),
+            led_since: (self.log.time().max(self.sessions.time()), self.now),
             sent_index: LogIndex::NONE,
             sent_at: self.now,
             heartbeat_at: self.now,
@@ -62,17 +63,24 @@ impl Node {
         }
     }
 
+    /// The log's time: as much later than the latest in this log as this node has led.
+    fn log_time(&self) -> LogTime {
+        let Role::Leader(leader) = &self.role else { return self.log.time() };
+        leader.led_since.0.after(self.now.since(leader.led_since.1))
+    }
+
     /// Takes proposals into the log; gives those that it refuses.
     fn append_proposals(&mut self, node: NodeId, run: u64, proposals: Vec<Forwarded>) -> Vec<(u64, Rejection)> {
         let mut refused = Vec::new();
         for proposal in proposals {
-            let Some(payload) = proposal.payload else { continue };
-            if payload.len() > self.config.max_command_bytes {
-                refused.push((proposal.sequence, Rejection::TooLarge));
-            } else if self.log.bytes() + payload.len() > self.config.max_log_bytes {
-                refused.push((proposal.sequence, Rejection::LogFull));
+            let Forwarded { sequence, proposal: Some(proposal) } = proposal else { continue };
+            if proposal.size() > self.config.max_command_bytes {
+                refused.push((sequence, Rejection::TooLarge));
+            } else if self.log.bytes() + proposal.size() > self.config.max_log_bytes {
+                refused.push((sequence, Rejection::LogFull));
             } else {
-                self.append(EntryKind::Command { origin: Origin { node, run, sequence: proposal.sequence }, payload });
+                let time = self.log_time();
+                self.append(proposal.into_entry(Origin { node, run, sequence }, time));
             }
         }
         refused

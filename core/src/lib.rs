@@ -10,6 +10,7 @@
 //! - `follower`, `candidate`, `leader`: what each role does with them. `role` holds their data.
 //! - `transfer`, `lease`, `disk_watch`: when a leader goes on purpose, when it may answer alone, and when its disk fails it.
 //! - [`RaftLog`]: the log and its invariants. `outbox`: what waits for the disk. `progress`: a leader's view of a peer.
+//! - [`sessions`]: commands that clients may repeat without being carried out twice.
 //! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
 //! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
 //!
@@ -20,7 +21,7 @@
 //!
 //! let mut node = Node::new(Config::new(1, vec![1]))?;
 //! node.start(Instant(0));
-//! node.step(Instant(0), Input::Propose { token: Token(1), command: "x=1".into() }, &mut Vec::new());
+//! node.step(Instant(0), Input::Propose { token: Token(1), command: "x=1".into(), session: None }, &mut Vec::new());
 //!
 //! // A driver ticks, and carries out the effects. This one calls everything durable at once.
 //! let mut applied = Vec::new();
@@ -41,6 +42,7 @@
 
 #![deny(unsafe_code)]
 
+mod apply;
 mod candidate;
 mod complaints;
 #[cfg(feature = "component")]
@@ -67,16 +69,18 @@ mod proposals;
 mod reads;
 mod rng;
 mod role;
+pub mod sessions;
 mod status;
 mod transfer;
 pub mod types;
 pub mod wire;
 
 pub use config::{Config, ConfigError, MAX_VOTERS};
-pub use entry::{EntryKind, LogEntry, Origin, Payload};
-pub use io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection};
+pub use entry::{EntryKind, LogEntry, Origin, Payload, Proposal};
+pub use io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection, Reply};
 pub use log::RaftLog;
 pub use node::{JournalError, Node};
+pub use sessions::{Applied, SessionChange, SessionStamp, Sessions};
 pub use status::{Counters, NodeState, PeerStatus, Status};
-pub use types::{EntryId, GroupId, Instant, LogIndex, NodeId, Term, Ticket, Token};
+pub use types::{EntryId, GroupId, Instant, LogIndex, LogTime, NodeId, SessionId, Term, Ticket, Token};
 pub use wire::PersistentState;

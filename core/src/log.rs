@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use thiserror::Error;
 
 use crate::entry::LogEntry;
-use crate::types::{EntryId, LogIndex, Term};
+use crate::types::{EntryId, LogIndex, LogTime, Term};
 
 /// The log of a node, with how far it is committed and applied.
 ///
@@ -20,6 +20,7 @@ use crate::types::{EntryId, LogIndex, Term};
 pub struct RaftLog {
     entries: VecDeque<LogEntry>,
     bytes: usize,
+    time: LogTime,
     commit_index: LogIndex,
     applied_index: LogIndex,
 }
@@ -68,6 +69,12 @@ impl RaftLog {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The latest time that any entry carried, of those that are or ever were in this log.
+    #[must_use]
+    pub fn time(&self) -> LogTime {
+        self.time
     }
 
     /// The entry at an index.
@@ -130,6 +137,7 @@ impl RaftLog {
         assert_eq!(entry.id.index, last.index.next(), "invariant 1: indexes are contiguous");
         assert!(entry.id.term >= last.term, "invariant 2: terms never fall");
         self.bytes += entry.size();
+        self.time = self.time.max(entry.time().unwrap_or_default());
         self.entries.push_back(entry);
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{LogEntry, Payload};
+use crate::entry::{LogEntry, Proposal};
 use crate::io::Rejection;
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
@@ -185,8 +185,8 @@ pub struct ForwardRequest {
 pub struct Forwarded {
     /// Its number in the sender's run.
     pub sequence: u64,
-    /// The command; none if the sender has given it up in the meantime: then only its position is taken.
-    pub payload: Option<Payload>,
+    /// What is proposed; none if the sender has given it up in the meantime: then only its position is taken.
+    pub proposal: Option<Proposal>,
 }
 
 /// Answers a [`ForwardRequest`] of which something was refused, or which brought nothing new. Others are answered by the log.

@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use crate::complaints::Complaints;
 use crate::config::{Config, ConfigError};
-use crate::entry::{EntryKind, Payload};
-use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection};
+use crate::entry::Proposal;
+use crate::io::{Effect, Input, LogLevel, Operation, Rejected, Rejection};
 use crate::log::RaftLog;
 use crate::membership::Membership;
 use crate::message::{Envelope, ForwardResponse, Message};
@@ -20,6 +20,7 @@ use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::rng::Rng;
 use crate::role::{Follower, Role};
+use crate::sessions::Sessions;
 use crate::status::{Counters, NodeState};
 use crate::transfer::Transfer;
 use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
@@ -48,12 +49,10 @@ pub struct Node {
     pub(crate) promised_until: Instant,
     pub(crate) done: Vec<Token>,
     complaints: Complaints,
-    applied_term: Term,
-    rejected: Vec<Rejected>,
+    pub(crate) sessions: Sessions,
+    pub(crate) applied_term: Term,
+    pub(crate) rejected: Vec<Rejected>,
 }
-
-/// The most that is applied in one tick: after a restart, a whole log is committed at once, and no driver takes that in one piece.
-const MAX_APPLY_BYTES: usize = 4 << 20;
 
 /// How far ahead of a node's own term a message may be. Terms grow by one for each election: whatever is farther is a fault, and would use up the
 /// room that elections need.
@@ -101,6 +100,7 @@ impl Node {
             promised_until: Instant::default(),
             done: Vec::new(),
             complaints: Complaints::default(),
+            sessions: Sessions::default(),
             applied_term: Term::NONE,
             rejected: Vec::new(),
             config,
@@ -157,7 +157,12 @@ impl Node {
         match input {
             Input::Tick => self.tick(effects),
             Input::Receive { sender, envelope } => self.receive(sender, &envelope),
-            Input::Propose { token, command } => self.propose(token, command),
+            Input::Propose { token, command, session: None } => self.propose(token, Proposal::Command(command)),
+            Input::Propose { token, command, session: Some(stamp) } => {
+                self.propose(token, Proposal::SessionCommand { stamp, payload: command });
+            }
+            Input::Session { token, change } => self.propose(token, Proposal::Session(change)),
+            Input::Applied { results } => self.take_results(results),
             Input::Read { token } => self.reads.add(token, self.now + self.config.request_timeout),
             Input::Transfer { token, to } => self.transfer(token, to),
             Input::Persisted { ticket } => self.persisted(ticket),
@@ -168,6 +173,12 @@ impl Node {
     #[must_use]
     pub fn log(&self) -> &RaftLog {
         &self.log
+    }
+
+    /// The clients' sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Term and vote.
@@ -279,14 +290,16 @@ impl Node {
         }
     }
 
-    fn propose(&mut self, token: Token, command: Payload) {
+    fn propose(&mut self, token: Token, proposal: Proposal) {
         self.counters.proposals += 1;
-        if command.len() > self.config.max_command_bytes {
+        if proposal.size() > self.config.max_command_bytes {
             self.reject(token, Rejection::TooLarge);
-        } else if self.proposals.bytes() + command.len() > self.config.max_pending_bytes {
+        } else if self.proposals.bytes() + proposal.size() > self.config.max_pending_bytes {
             self.reject(token, Rejection::Overloaded);
+        } else if !wire::proposal_is_sane(&proposal) {
+            self.reject(token, Rejection::SessionExpired); // no session ever had such numbers
         } else {
-            self.proposals.add(token, command, self.now + self.config.request_timeout);
+            self.proposals.add(token, proposal, self.now + self.config.request_timeout);
         }
     }
 
@@ -360,24 +373,6 @@ impl Node {
         if !self.rejected.is_empty() {
             self.counters.rejections += self.rejected.len() as u64;
             effects.push(Effect::Reject { requests: std::mem::take(&mut self.rejected) });
-        }
-    }
-
-    fn apply(&mut self, effects: &mut Vec<Effect>) {
-        let mut commands = Vec::new();
-        for entry in self.log.take_committed(MAX_APPLY_BYTES) {
-            if entry.id.term > self.applied_term {
-                self.applied_term = entry.id.term;
-                self.proposals.reclaim_before(entry.id.term);
-            }
-            if let EntryKind::Command { origin, payload } = &entry.kind {
-                let own = origin.node == self.config.id;
-                let token = if own { self.proposals.resolve(origin.run, origin.sequence, self.now) } else { None };
-                commands.push(Committed { index: entry.id.index, term: entry.id.term, token, command: payload.clone() });
-            }
-        }
-        if !commands.is_empty() {
-            effects.push(Effect::Apply { commands });
         }
     }
 

@@ -19,6 +19,10 @@ pub enum Bug {
     ReadBeforeFirstCommit,
     /// A leader keeps its lease after it has told its successor to stand.
     KeepLeaseInTransfer,
+    /// A repeated command of a session is carried out again.
+    RepeatCarriedOut,
+    /// Sessions expire by a node's own clock.
+    ExpireByOwnClock,
 }
 
 #[cfg(feature = "planted-bugs")]

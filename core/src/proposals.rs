@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
-use crate::entry::Payload;
+use crate::entry::Proposal;
 use crate::io::{Rejected, Rejection};
 use crate::message::{ForwardRequest, Forwarded};
 use crate::types::{Instant, NodeId, Term, Token};
@@ -30,7 +30,7 @@ pub(crate) struct Proposals {
 #[derive(Debug)]
 struct Pending {
     token: Token,
-    payload: Payload,
+    proposal: Proposal,
     deadline: Instant,
     /// The term whose leader has it; none while it waits for one.
     given_in: Term,
@@ -64,10 +64,10 @@ impl Proposals {
     }
 
     /// Takes a proposal.
-    pub(crate) fn add(&mut self, token: Token, payload: Payload, deadline: Instant) {
+    pub(crate) fn add(&mut self, token: Token, proposal: Proposal, deadline: Instant) {
         self.last_sequence += 1;
-        self.pending_bytes += payload.len();
-        self.pending.insert(self.last_sequence, Pending { token, payload, deadline, given_in: Term::NONE });
+        self.pending_bytes += proposal.size();
+        self.pending.insert(self.last_sequence, Pending { token, proposal, deadline, given_in: Term::NONE });
     }
 
     /// The first proposals that wait for a leader, in order and up to `max_bytes`; from here on the leader of `term` has them.
@@ -76,12 +76,12 @@ impl Proposals {
         let mut bytes = 0;
         for (&sequence, pending) in self.pending.range_mut(self.unsent_from..) {
             if pending.given_in.is_none() {
-                bytes += pending.payload.len();
+                bytes += pending.proposal.size();
                 if bytes > max_bytes && !given.is_empty() {
                     break;
                 }
                 pending.given_in = term;
-                given.push(Forwarded { sequence, payload: Some(pending.payload.clone()) });
+                given.push(Forwarded { sequence, proposal: Some(pending.proposal.clone()) });
             }
             self.unsent_from = sequence + 1;
         }
@@ -110,12 +110,12 @@ impl Proposals {
     fn repeat(&mut self, now: Instant, max_bytes: usize) -> ForwardRequest {
         self.stream.waiting_since = now;
         let mut bytes = 0;
-        let payload = |sequence| self.pending.get(&sequence).map(|pending| pending.payload.clone());
+        let proposal = |sequence| self.pending.get(&sequence).map(|pending| pending.proposal.clone());
         let proposals = (self.stream.unreceived.iter())
-            .map(|&sequence| Forwarded { sequence, payload: payload(sequence) })
-            .take_while(|proposal| {
+            .map(|&sequence| Forwarded { sequence, proposal: proposal(sequence) })
+            .take_while(|forwarded| {
                 let first = bytes == 0;
-                bytes += proposal.payload.as_ref().map_or(0, Payload::len) + 1;
+                bytes += forwarded.proposal.as_ref().map_or(0, Proposal::size) + 1;
                 first || bytes <= max_bytes
             })
             .collect();
@@ -146,7 +146,7 @@ impl Proposals {
             self.stream.waiting_since = now;
         }
         let pending = self.pending.remove(&sequence)?;
-        self.pending_bytes -= pending.payload.len();
+        self.pending_bytes -= pending.proposal.size();
         Some(pending.token)
     }
 
@@ -167,7 +167,7 @@ impl Proposals {
             && entry.get().deadline <= now
         {
             let pending = entry.remove();
-            self.pending_bytes -= pending.payload.len();
+            self.pending_bytes -= pending.proposal.size();
             let reason = if pending.given_in.is_none() { Rejection::NoLeader } else { Rejection::UnknownOutcome };
             rejected.push(Rejected { token: pending.token, reason, leader });
         }
@@ -209,10 +209,14 @@ mod tests {
 
     const RETRY: Duration = Duration::from_millis(100);
 
+    fn command(bytes: &'static [u8]) -> Proposal {
+        Proposal::Command(bytes.into())
+    }
+
     fn proposals(count: u64) -> Proposals {
         let mut proposals = Proposals::new(7);
         for n in 1..=count {
-            proposals.add(Token(n), Payload::from(vec![b'x'; 4]), Instant(n));
+            proposals.add(Token(n), command(b"xxxx"), Instant(n));
         }
         proposals
     }
@@ -225,7 +229,7 @@ mod tests {
     fn a_stream_takes_each_position_once_and_in_order() {
         let mut sender = proposals(2);
         let first = sender.forward_to(Term(1), Instant(0), RETRY, 100).unwrap();
-        sender.add(Token(3), Payload::new(), Instant(9));
+        sender.add(Token(3), command(b""), Instant(9));
         let second = sender.forward_to(Term(1), Instant(0), RETRY, 100).unwrap();
         let mut leader = ForwardStreams::default();
         assert_eq!(leader.take(NodeId(2), second.clone()), (vec![], 0), "the first is missing");
@@ -260,7 +264,7 @@ mod tests {
     fn one_that_no_leader_has_fails_safely_and_the_others_may_still_happen() {
         let mut sender = proposals(1);
         sender.give_to(Term(1), 100);
-        sender.add(Token(2), Payload::new(), Instant(2));
+        sender.add(Token(2), command(b""), Instant(2));
         let mut rejected = Vec::new();
         sender.expire(Instant(2), NodeId::NONE, &mut rejected);
         let reasons: Vec<_> = rejected.iter().map(|rejected| (rejected.token.0, rejected.reason)).collect();

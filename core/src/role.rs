@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::progress::Progress;
 use crate::proposals::ForwardStreams;
 use crate::reads::ReadRounds;
-use crate::types::{Instant, LogIndex, NodeId};
+use crate::types::{Instant, LogIndex, LogTime, NodeId};
 
 /// What a node is at the moment.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Leader {
     pub(crate) peers: BTreeMap<NodeId, Progress>,
     /// The no-op that opened the term: once it is committed, the commit index is up to date (Raft paper, §8).
     pub(crate) first_index: LogIndex,
+    /// When it began to lead: by the log's time, and by its own clock.
+    pub(crate) led_since: (LogTime, Instant),
     /// The last entry of the latest round of replication.
     pub(crate) sent_index: LogIndex,
     /// When that round began.

@@ -40,6 +40,8 @@ pub struct Status {
     pub durable_index: LogIndex,
     /// Bytes that the log takes in memory.
     pub log_bytes: usize,
+    /// The clients' sessions.
+    pub sessions: usize,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Counts since the start.
@@ -101,6 +103,7 @@ impl Node {
             last_index: self.log.last().index,
             durable_index: self.outbox.durable_index(),
             log_bytes: self.log.bytes(),
+            sessions: self.sessions.len(),
             peers: self.peers().map(|id| PeerStatus { id, match_index: match_index(id), silent: silent(id) }).collect(),
             counters: self.counters,
             transfer_to: self.transfer_to(),

@@ -65,6 +65,14 @@ number! {
     Token
 }
 number! {
+    /// A client's session: the index of the entry that opened it.
+    SessionId
+}
+number! {
+    /// The log's own clock, in milliseconds: leaders give it to entries, and it never goes back along a log (dissertation, §6.3).
+    LogTime
+}
+number! {
     /// A group of nodes that share a log. One process may host nodes of many groups; 0 is a valid group, the default one.
     GroupId
 }
@@ -74,6 +82,14 @@ impl LogIndex {
     #[must_use]
     pub fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
+    }
+}
+
+impl LogTime {
+    /// The time so much later, in whole milliseconds.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::MAX_ELECTION_TIMEOUT;
-use crate::entry::LogEntry;
+use crate::entry::{EntryKind, LogEntry, Proposal};
 use crate::io::Operation;
 use crate::message::{AppendOutcome, Envelope, Message};
-use crate::types::{LogIndex, NodeId, Term};
+use crate::sessions::{SessionChange, SessionStamp};
+use crate::types::{LogIndex, NodeId, SessionId, Term};
 
 /// The version of the protocol between nodes.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -19,7 +20,7 @@ pub const ENVELOPE_VERSION: u8 = 1;
 pub const STORAGE_VERSION: u8 = 1;
 
 /// No honest term, index or count ever gets here: at a million a second it takes a hundred thousand years.
-const LIMIT: u64 = 1 << 62;
+pub(crate) const LIMIT: u64 = 1 << 62;
 
 /// Bytes that can't be what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -152,7 +153,9 @@ fn numbers_are_sane(message: &Message) -> bool {
         Message::HeartbeatRequest(m) => index(m.commit_index),
         Message::HeartbeatResponse(m) => m.promise.is_none_or(|promise| promise.lasts <= MAX_ELECTION_TIMEOUT),
         Message::CommitNotice(m) => index(m.commit_index),
-        Message::ForwardRequest(m) => m.position < LIMIT,
+        Message::ForwardRequest(m) => {
+            m.position < LIMIT && m.proposals.iter().filter_map(|forwarded| forwarded.proposal.as_ref()).all(proposal_is_sane)
+        }
         Message::ForwardResponse(m) => m.received < LIMIT,
         Message::ReadIndexResponse(m) => index(m.read_index),
         Message::PreVoteResponse(_) | Message::RequestVoteResponse(_) | Message::ReadIndexRequest(_) | Message::TimeoutNowRequest(_) => {
@@ -162,7 +165,34 @@ fn numbers_are_sane(message: &Message) -> bool {
 }
 
 fn entry_is_sane(entry: &LogEntry) -> bool {
-    (1..LIMIT).contains(&entry.id.index.0) && (1..LIMIT).contains(&entry.id.term.0)
+    let says = match &entry.kind {
+        EntryKind::SessionCommand { stamp, .. } => stamp_is_sane(stamp),
+        EntryKind::Session { change, .. } => change_is_sane(change),
+        EntryKind::NoOp | EntryKind::Command { .. } => true,
+    };
+    let time = entry.time().is_none_or(|time| time.0 < LIMIT);
+    (1..LIMIT).contains(&entry.id.index.0) && (1..LIMIT).contains(&entry.id.term.0) && time && says
+}
+
+/// Whether an entry can be made of it: its host, or another node, may have got its numbers from anywhere.
+pub(crate) fn proposal_is_sane(proposal: &Proposal) -> bool {
+    match proposal {
+        Proposal::Command(_) => true,
+        Proposal::SessionCommand { stamp, .. } => stamp_is_sane(stamp),
+        Proposal::Session(change) => change_is_sane(change),
+    }
+}
+
+fn stamp_is_sane(stamp: &SessionStamp) -> bool {
+    stamp.session < SessionId(LIMIT) && stamp.sequence < LIMIT && stamp.acknowledged < LIMIT
+}
+
+fn change_is_sane(change: &SessionChange) -> bool {
+    match change {
+        SessionChange::Open { .. } => true,
+        SessionChange::KeepAlive { session, acknowledged } => *session < SessionId(LIMIT) && *acknowledged < LIMIT,
+        SessionChange::Close { session } => *session < SessionId(LIMIT),
+    }
 }
 
 fn out_of_range(what: &'static str) -> WireError {

@@ -1,5 +1,6 @@
 //! What can go wrong with a request, in the words of whoever made it.
 
+use amaters_cluster_core::sessions::MAX_OPEN_COMMANDS;
 use amaters_cluster_core::{ConfigError, NodeId, Rejected, Rejection};
 use thiserror::Error;
 
@@ -49,6 +50,15 @@ pub enum RaftError {
     /// The node that was to lead did not within an election timeout.
     #[error("the node that was to lead did not take over within an election timeout: /status tells who leads, and how far each log is")]
     TransferFailed,
+    /// The client's session is not there.
+    #[error("there is no such session: it expired, was closed or never opened; read before you repeat what had no answer")]
+    SessionExpired,
+    /// The command's response is not kept any more.
+    #[error("the command's response is not kept: it was acknowledged by a later command of the session, or is too large")]
+    ResponseDropped,
+    /// Too many commands of the session are without an acknowledged response. The request was not carried out.
+    #[error("the session has {MAX_OPEN_COMMANDS} commands without an acknowledged response: acknowledge what has been answered")]
+    SessionFull,
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -81,6 +91,9 @@ impl RaftError {
             Rejection::TargetSilent => Self::TargetSilent,
             Rejection::TransferUnderWay => Self::TransferUnderWay,
             Rejection::TransferFailed => Self::TransferFailed,
+            Rejection::SessionExpired => Self::SessionExpired,
+            Rejection::ResponseDropped => Self::ResponseDropped,
+            Rejection::SessionFull => Self::SessionFull,
         }
     }
 

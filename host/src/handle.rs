@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, NodeId, Status};
+use amaters_cluster_core::{LogIndex, NodeId, SessionChange, SessionId, SessionStamp, Status};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::engine::Control;
 use crate::error::{RaftError, RaftResult};
-use crate::inbox::{Contents, ControlRequest, Inbox, ReadRequest, WriteRequest};
+use crate::inbox::{Contents, ControlRequest, Inbox, ReadRequest, SessionRequest, WriteRequest};
 use crate::state_machine::ApplyResult;
 
 /// What came of a command.
@@ -46,6 +46,19 @@ impl Handle {
     /// Any node takes them, and passes them on to the leader. A command that was proposed takes effect once or not at all, whatever happens to
     /// leaders and messages; where a caller can't be told which, the error is [`RaftError::UnknownOutcome`].
     pub async fn propose(&self, commands: Vec<Bytes>) -> Vec<RaftResult<Outcome>> {
+        self.write(commands, None).await
+    }
+
+    /// Proposes commands of a client's session: `first` places the first one there, and the others follow it. A command that was carried out before,
+    /// wherever it was proposed, gives its first outcome (dissertation, §6.3).
+    ///
+    /// After [`RaftError::UnknownOutcome`], or without an answer, the same command may be proposed again in the same place, at any node.
+    /// [`RaftError::SessionExpired`], [`RaftError::ResponseDropped`] and [`RaftError::SessionFull`] say what sessions are bounded by.
+    pub async fn propose_in_session(&self, first: SessionStamp, commands: Vec<Bytes>) -> Vec<RaftResult<Outcome>> {
+        self.write(commands, Some(first)).await
+    }
+
+    async fn write(&self, commands: Vec<Bytes>, session: Option<SessionStamp>) -> Vec<RaftResult<Outcome>> {
         let count = commands.len();
         if count == 0 {
             return Vec::new();
@@ -53,11 +66,25 @@ impl Handle {
         let refused = || (0..count).map(|_| Err(RaftError::ShuttingDown)).collect();
         let Ok(_room) = self.make_room(&commands).await else { return refused() };
         let (reply, outcomes) = oneshot::channel();
-        if !self.inbox.put(|contents| contents.writes.push(WriteRequest { commands, reply })) {
+        if !self.inbox.put(|contents| contents.writes.push(WriteRequest { commands, session, reply })) {
             return refused();
         }
         // Where the node ended or was rebuilt meanwhile, nobody can say what became of them.
         outcomes.await.unwrap_or_else(|_| (0..count).map(|_| Err(self.unknown_outcome())).collect())
+    }
+
+    /// Opens, keeps or closes a client's session. Gives its id.
+    ///
+    /// # Errors
+    /// [`RaftError::SessionExpired`] where it is not there; otherwise as [`Handle::propose`]. One that was opened without an answer expires by itself.
+    pub async fn change_session(&self, change: SessionChange) -> RaftResult<SessionId> {
+        let _room = self.make_room(&[]).await?;
+        let (reply, outcomes) = oneshot::channel();
+        if !self.inbox.put(|contents| contents.sessions.push(SessionRequest { change, reply })) {
+            return Err(RaftError::ShuttingDown);
+        }
+        let outcome = outcomes.await.ok().and_then(|mut outcomes| outcomes.pop());
+        outcome.unwrap_or_else(|| Err(self.unknown_outcome())).map(|outcome| SessionId(outcome.index.0))
     }
 
     /// Linearizable queries (dissertation, §6.4): the state they see holds every command whose outcome anybody knew when this was called.

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amaters_cluster_core::{NodeId, Status, Ticket};
+use amaters_cluster_core::{NodeId, SessionChange, SessionStamp, Status, Ticket};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
@@ -31,6 +31,7 @@ pub(crate) struct Contents {
     received_bytes: usize,
     pub(crate) persisted: Option<Ticket>,
     pub(crate) writes: Vec<WriteRequest>,
+    pub(crate) sessions: Vec<SessionRequest>,
     pub(crate) reads: Vec<ReadRequest>,
     pub(crate) local_reads: Vec<ReadRequest>,
     pub(crate) controls: Vec<ControlRequest>,
@@ -45,6 +46,15 @@ pub(crate) struct Contents {
 #[derive(Debug)]
 pub(crate) struct WriteRequest {
     pub(crate) commands: Vec<Bytes>,
+    /// The first command's place in a session, where they have one: the others follow it there.
+    pub(crate) session: Option<SessionStamp>,
+    pub(crate) reply: oneshot::Sender<Vec<RaftResult<Outcome>>>,
+}
+
+/// A session to be opened, kept or closed, and where the outcome goes.
+#[derive(Debug)]
+pub(crate) struct SessionRequest {
+    pub(crate) change: SessionChange,
     pub(crate) reply: oneshot::Sender<Vec<RaftResult<Outcome>>>,
 }
 
@@ -154,6 +164,7 @@ impl Contents {
         self.received.is_empty()
             && self.persisted.is_none()
             && self.writes.is_empty()
+            && self.sessions.is_empty()
             && self.reads.is_empty()
             && self.local_reads.is_empty()
             && self.controls.is_empty()

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod client;
 mod command;
 pub mod data_dir;
 pub mod engine;
@@ -26,7 +27,8 @@ pub mod transport;
 pub mod wal;
 
 pub use amaters_cluster_core::{
-    Config as RaftConfig, ConfigError, EntryId, LogEntry, LogIndex, NodeId, NodeState, PersistentState, RaftLog, Status, Term,
+    Config as RaftConfig, ConfigError, EntryId, LogEntry, LogIndex, NodeId, NodeState, PersistentState, RaftLog, SessionChange, SessionId,
+    SessionStamp, Status, Term,
 };
 pub use command::Command;
 pub use engine::COMPONENT;

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{Committed, Effect, LogLevel, NodeId, Rejected, Token};
-use bytes::Bytes;
+use amaters_cluster_core::{Applied, Committed, Effect, LogLevel, NodeId, Rejected, Rejection, Reply, SessionChange, Token};
 use tokio::sync::oneshot;
 
-use crate::engine::{Control, Driver};
+use crate::engine::{Control, Driver, Proposal};
 use crate::error::{RaftError, RaftResult};
 use crate::handle::Outcome;
-use crate::inbox::{ControlRequest, ReadRequest, WriteRequest};
+use crate::inbox::{ControlRequest, ReadRequest, SessionRequest, WriteRequest};
 use crate::persistence::RaftPersistence;
 use crate::state_machine::StateMachine;
 
@@ -28,6 +27,8 @@ pub(crate) struct Ports {
     network: Arc<dyn Network>,
     machine: Box<dyn StateMachine>,
     waiting: Waiting,
+    /// Results of commands of sessions, on their way back to the core.
+    applied: Vec<Applied>,
 }
 
 /// Requests whose outcome is not known yet.
@@ -43,15 +44,18 @@ struct Waiting {
 struct PendingWrite {
     outcomes: Vec<Option<RaftResult<Outcome>>>,
     missing: usize,
-    reply: oneshot::Sender<Vec<RaftResult<Outcome>>>,
+    reply: Reporter,
 }
+
+/// Where outcomes go.
+type Reporter = tokio::sync::oneshot::Sender<Vec<RaftResult<Outcome>>>;
 
 impl Ports {
     pub(crate) fn new(network: Arc<dyn Network>, machine: Box<dyn StateMachine>, request_timeout: Duration) -> Self {
         let request_timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
         let (writes, reads, controls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let waiting = Waiting { last_token: 0, writes, reads, controls, request_timeout_ms };
-        Self { storage: None, network, machine, waiting }
+        Self { storage: None, network, machine, waiting, applied: Vec::new() }
     }
 
     /// From here on the core may persist.
@@ -60,13 +64,18 @@ impl Ports {
     }
 
     /// Notes who waits for these commands, and gives each its token.
-    pub(crate) fn register_write(&mut self, request: WriteRequest, proposals: &mut Vec<(Token, Bytes)>) {
-        let WriteRequest { commands, reply } = request;
-        let first = Token(self.waiting.last_token + 1);
-        self.waiting.last_token += commands.len() as u64;
-        let outcomes = commands.iter().map(|_| None).collect();
-        self.waiting.writes.insert(first, PendingWrite { outcomes, missing: commands.len(), reply });
-        proposals.extend((first.0..).map(Token).zip(commands));
+    pub(crate) fn register_write(&mut self, request: WriteRequest, proposals: &mut Vec<Proposal>) {
+        let WriteRequest { commands, session, reply } = request;
+        let first = self.waiting.add(commands.len(), reply);
+        proposals.extend((0..).zip(commands).map(|(number, command)| {
+            let session = session.map(|first| first.later(number));
+            Proposal { token: Token(first.0 + number), command, session }
+        }));
+    }
+
+    /// Notes who waits for this change of a session.
+    pub(crate) fn register_session(&mut self, request: SessionRequest) -> (Token, SessionChange) {
+        (self.waiting.add(1, request.reply), request.change)
     }
 
     /// Notes who waits for these queries: one token for all of them.
@@ -85,10 +94,18 @@ impl Ports {
         (token, request.control)
     }
 
+    /// The results that the core is to get with its next turn.
+    pub(crate) fn take_applied(&mut self) -> Vec<Applied> {
+        std::mem::take(&mut self.applied)
+    }
+
     fn apply(&mut self, commands: &[Committed]) {
         let results = self.machine.apply(commands);
         assert_eq!(results.len(), commands.len(), "a state machine gives one result for each command");
         for (command, result) in commands.iter().zip(results) {
+            if command.result_wanted {
+                self.applied.push(Applied { index: command.index, result: result.clone() });
+            }
             if let Some(token) = command.token {
                 self.waiting.resolve_write(token, Ok(Outcome { index: command.index, result }));
             }
@@ -117,6 +134,11 @@ impl Driver for Ports {
             }
             Effect::Send { to, envelope } => self.network.send(to, envelope),
             Effect::Apply { commands } => self.apply(&commands),
+            Effect::Reply { replies } => {
+                for Reply { token, index, result } in replies {
+                    self.waiting.resolve_write(token, Ok(Outcome { index, result }));
+                }
+            }
             Effect::ServeReads { tokens } => tokens.into_iter().for_each(|token| self.serve_read(token)),
             Effect::Done { tokens } => tokens.into_iter().for_each(|token| self.waiting.resolve_control(token)),
             Effect::Reject { requests } => requests.iter().for_each(|rejected| self.waiting.reject(rejected)),
@@ -126,6 +148,15 @@ impl Driver for Ports {
 }
 
 impl Waiting {
+    /// Notes who waits for so many outcomes. Gives the first one's token; the others' follow it.
+    fn add(&mut self, count: usize, reply: Reporter) -> Token {
+        let first = Token(self.last_token + 1);
+        self.last_token += count as u64;
+        let outcomes = (0..count).map(|_| None).collect();
+        self.writes.insert(first, PendingWrite { outcomes, missing: count, reply });
+        first
+    }
+
     fn resolve_write(&mut self, token: Token, outcome: RaftResult<Outcome>) {
         let Some((&first, pending)) = self.writes.range_mut(..=token).next_back() else { return };
         let Some(slot) = usize::try_from(token.0 - first.0).ok().and_then(|at| pending.outcomes.get_mut(at)) else { return };

@@ -139,6 +139,8 @@ fn take_turn(engine: &mut (dyn Engine<Ports> + Send), contents: Contents) -> Res
     for request in contents.writes {
         ports.register_write(request, &mut turn.proposals);
     }
+    turn.applied = ports.take_applied();
+    turn.sessions = contents.sessions.into_iter().map(|request| ports.register_session(request)).collect();
     turn.reads = contents.reads.into_iter().map(|request| ports.register_read(request)).collect();
     contents.local_reads.into_iter().for_each(|request| ports.serve_local_read(request));
     turn.controls = contents.controls.into_iter().map(|request| ports.register_control(request)).collect();

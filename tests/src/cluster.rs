@@ -5,6 +5,7 @@
 //! things at once, for tests that care about one fault and want the rest to work.
 
 mod effects;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher as _};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Committed, Config, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection, Ticket, Token,
-    wire,
+    Applied, Committed, Config, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection,
+    Reply, Ticket, Token, wire,
 };
 
 use crate::disk::{Disk, Remains};
@@ -40,6 +41,8 @@ pub struct Member {
     pub disk: Disk,
     /// Its state machine: what it has applied since it started.
     pub machine: Vec<Committed>,
+    /// Results that the node wants, and has not been given: of each command, how many its machine has carried out with it.
+    pub results: Vec<Applied>,
     /// Its clock.
     pub clock: Instant,
     /// While true, [`Cluster::settle`] leaves its disk alone.
@@ -51,6 +54,8 @@ pub struct Member {
 pub enum Outcome {
     /// The proposal was applied where it was made: its client is told.
     Applied(LogIndex),
+    /// The node's sessions answered: a command with what it gave here first, a change with its session.
+    Replied(LogIndex),
     /// The read was served from a state that had applied up to here.
     Served(LogIndex),
     /// What it wanted has happened.
@@ -68,6 +73,8 @@ pub enum Event {
     Submitted(NodeId, Ticket, Vec<Operation>),
     /// It applied this.
     Applied(NodeId, Vec<Committed>),
+    /// Its sessions answered these.
+    Replied(NodeId, Vec<Reply>),
     /// It served these reads.
     Served(NodeId, Vec<Token>),
     /// What these wanted has happened.
@@ -120,8 +127,8 @@ impl Cluster {
         for &id in &voters {
             let mut config = Config { seed: id, ..Config::new(id, voters.clone()) };
             configure(&mut config);
-            let (disk, machine, clock) = (Disk::default(), Vec::new(), Instant(1_000_000_000));
-            cluster.members.insert(NodeId(id), Member { config, node: None, disk, machine, clock, disk_stalled: false });
+            let (disk, machine, results, clock) = (Disk::default(), Vec::new(), Vec::new(), Instant(1_000_000_000));
+            cluster.members.insert(NodeId(id), Member { config, node: None, disk, machine, results, clock, disk_stalled: false });
             cluster.restart(NodeId(id));
         }
         cluster
@@ -201,8 +208,9 @@ impl Cluster {
         true
     }
 
-    /// Ticks a node.
+    /// Ticks a node, which has its machine's results by then.
     pub fn tick(&mut self, id: NodeId) {
+        self.give_results(id);
         self.input(id, Input::Tick);
     }
 
@@ -257,7 +265,7 @@ impl Cluster {
     /// Proposes a command at a node.
     pub fn propose(&mut self, id: NodeId, command: impl Into<Payload>) -> Token {
         let token = self.next_token();
-        self.input(id, Input::Propose { token, command: command.into() });
+        self.input(id, Input::Propose { token, command: command.into(), session: None });
         token
     }
 
@@ -310,6 +318,7 @@ impl Cluster {
         let member = self.member_mut(id);
         member.node = None;
         member.machine.clear();
+        member.results.clear();
         member.config.seed += 1000; // a new run draws new numbers
         member.disk.crash(keep)
     }
@@ -372,7 +381,7 @@ impl Cluster {
         assert_eq!(self.leader(), Some(id), "node {id} was not elected");
     }
 
-    fn next_token(&mut self) -> Token {
+    pub(crate) fn next_token(&mut self) -> Token {
         self.last_token = self.last_token.next();
         self.last_token
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use amaters_cluster_core::message::{AppendOutcome, Message};
-use amaters_cluster_core::{EntryKind, LogEntry, NodeState, Operation, Rejection, wire};
+use amaters_cluster_core::{EntryKind, LogEntry, NodeState, Operation, Proposal, Rejection, SessionChange, SessionStamp, wire};
 
 /// A message, as `AppendEntries term=2 prev=3@1 entries=[4@2 "x=1"] commit=3`.
 pub(super) fn message(message: &Message) -> String {
@@ -38,7 +38,7 @@ pub(super) fn message(message: &Message) -> String {
         Message::TimeoutNowRequest(_) => format!("TimeoutNow term={term}"),
         Message::ForwardRequest(m) => {
             let commands: Vec<_> =
-                (m.proposals.iter()).map(|proposal| proposal.payload.as_deref().map_or("given up".to_owned(), command)).collect();
+                (m.proposals.iter()).map(|forwarded| forwarded.proposal.as_ref().map_or("given up".to_owned(), proposal)).collect();
             format!("Forward term={term} position={} [{}]", m.position, commands.join(", "))
         }
         Message::ForwardResponse(m) => {
@@ -62,6 +62,30 @@ pub(super) fn entry(entry: &LogEntry) -> String {
     match &entry.kind {
         EntryKind::NoOp => format!("{} no-op", entry.id),
         EntryKind::Command { payload, .. } => format!("{} {}", entry.id, command(payload)),
+        EntryKind::SessionCommand { stamp, time, payload, .. } => format!("{} {} at {time} ms", entry.id, in_session(stamp, payload)),
+        EntryKind::Session { change, time, .. } => format!("{} {} at {time} ms", entry.id, session_change(change)),
+    }
+}
+
+fn proposal(proposal: &Proposal) -> String {
+    match proposal {
+        Proposal::Command(payload) => command(payload),
+        Proposal::SessionCommand { stamp, payload } => in_session(stamp, payload),
+        Proposal::Session(change) => session_change(change),
+    }
+}
+
+/// A command of a session, as `"x=1" as 3 of session 2`.
+pub(super) fn in_session(stamp: &SessionStamp, payload: &[u8]) -> String {
+    format!("{} as {} of session {}", command(payload), stamp.sequence, stamp.session)
+}
+
+/// What happens to a session.
+pub(super) fn session_change(change: &SessionChange) -> String {
+    match change {
+        SessionChange::Open { timeout_ms } => format!("opens a session of {timeout_ms} ms"),
+        SessionChange::KeepAlive { session, .. } => format!("keeps session {session}"),
+        SessionChange::Close { session } => format!("closes session {session}"),
     }
 }
 
@@ -120,6 +144,9 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
         Rejection::TargetSilent => "target silent",
         Rejection::TransferUnderWay => "transfer under way",
         Rejection::TransferFailed => "transfer failed",
+        Rejection::SessionExpired => "no such session",
+        Rejection::ResponseDropped => "its response is not kept",
+        Rejection::SessionFull => "too many open commands",
     }
 }
 

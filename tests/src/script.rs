@@ -11,6 +11,8 @@
 //! | `campaign 1` | lets this node's clock alone run until it asks for pre-votes |
 //! | `propose 1 x=1`, `read 2 x` | a client's requests |
 //! | `transfer 1 [to=2]` | an operator's: node 1 is to hand over |
+//! | `open-session 1 5000ms`, `keep-session 1 2`, `close-session 1 2` | what clients do with sessions, here number 2 |
+//! | `propose-in 1 2 3 x=1 [acknowledged=2]` | a client's command through node 1, in session 2 as its third |
 //! | `deliver`, `drop`, `duplicate` | what is under way now, in its order, with each message's effects indented below it |
 //! | … `from=1 to=2 kind=Heartbeat count=1` | only these; and with `reversed=true` the newest first |
 //! | `stabilize` | delivers until nothing is under way |
@@ -32,10 +34,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
-use amaters_cluster_core::{Config, EntryId, EntryKind, Input, LogEntry, LogIndex, NodeId, NodeState, Origin, PersistentState, Term, wire};
+use amaters_cluster_core::{
+    Config, EntryId, EntryKind, Input, LogEntry, LogIndex, NodeId, NodeState, Origin, PersistentState, SessionChange, SessionId,
+    SessionStamp, Term, wire,
+};
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 
-use arguments::{Choice, duration, node, nodes, sides, text};
+use arguments::{Choice, duration, node, nodes, number, sides, text};
 use stage::Stage;
 
 use crate::cluster::Cluster;
@@ -64,6 +69,16 @@ impl Runner for Script {
             "given" => self.given(node(&mut args)?, &mut args)?,
             "campaign" => self.campaign(node(&mut args)?)?,
             "propose" => self.propose(node(&mut args)?, &mut args)?,
+            "propose-in" => self.propose_in_session(&mut args)?,
+            "open-session" => self.open_session(&mut args)?,
+            "keep-session" => {
+                let (id, session) = (node(&mut args)?, SessionId(number(&mut args, "a session")?));
+                self.stage.change_session(id, SessionChange::KeepAlive { session, acknowledged: 1 })?;
+            }
+            "close-session" => {
+                let (id, session) = (node(&mut args)?, SessionId(number(&mut args, "a session")?));
+                self.stage.change_session(id, SessionChange::Close { session })?;
+            }
             "read" => self.stage.read(node(&mut args)?, text(&mut args, "a key")?)?,
             "transfer" => self.transfer(node(&mut args)?, &mut args)?,
             "deliver" => self.deliver(&Choice::take(&mut args)?)?,
@@ -132,6 +147,22 @@ impl Script {
     fn transfer(&mut self, id: NodeId, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         let to: Option<u64> = args.take_key("to").map(str::parse).transpose()?;
         Ok(self.stage.transfer(id, to.map_or(NodeId::NONE, NodeId))?)
+    }
+}
+
+// Sessions.
+impl Script {
+    fn open_session(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+        let (id, timeout) = (node(args)?, duration(args)?);
+        let timeout_ms = u64::try_from(timeout.as_millis())?;
+        Ok(self.stage.change_session(id, SessionChange::Open { timeout_ms })?)
+    }
+
+    fn propose_in_session(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+        let (id, session, sequence) = (node(args)?, SessionId(number(args, "a session")?), number(args, "a sequence")?);
+        let acknowledged = args.take_key("acknowledged").map(str::parse).transpose()?.unwrap_or(1);
+        let (key, value) = args.next_key().ok_or("expected a command such as x=1")?;
+        Ok(self.stage.propose_in_session(id, SessionStamp { session, sequence, acknowledged }, &format!("{key}={value}"))?)
     }
 }
 

@@ -7,9 +7,10 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 /// Everything that crosses the boundary. Whoever adds to this list widens what a guest can do.
-const IMPORTS: [&str; 9] = [
+const IMPORTS: [&str; 10] = [
     "amaters:cluster/log@0.1.0 write",
     "amaters:cluster/network@0.1.0 send",
+    "amaters:cluster/state-machine@0.1.0 answer",
     "amaters:cluster/state-machine@0.1.0 apply",
     "amaters:cluster/state-machine@0.1.0 done",
     "amaters:cluster/state-machine@0.1.0 reject",
@@ -19,13 +20,15 @@ const IMPORTS: [&str; 9] = [
     "wasi:random/random@0.2.12 get-random-u64",
 ];
 
-const EXPORTS: [&str; 10] = [
+const EXPORTS: [&str; 12] = [
+    "amaters:cluster/node@0.1.0 applied",
     "amaters:cluster/node@0.1.0 configure",
     "amaters:cluster/node@0.1.0 persisted",
     "amaters:cluster/node@0.1.0 propose",
     "amaters:cluster/node@0.1.0 read",
     "amaters:cluster/node@0.1.0 receive",
     "amaters:cluster/node@0.1.0 recover",
+    "amaters:cluster/node@0.1.0 session",
     "amaters:cluster/node@0.1.0 start",
     "amaters:cluster/node@0.1.0 status",
     "amaters:cluster/node@0.1.0 tick",

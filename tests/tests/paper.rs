@@ -23,6 +23,8 @@ mod pre_vote;
 mod reads;
 #[path = "paper/replication.rs"]
 mod replication;
+#[path = "paper/sessions.rs"]
+mod sessions;
 #[path = "paper/subject.rs"]
 mod subject;
 #[path = "paper/terms.rs"]

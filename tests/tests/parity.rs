@@ -8,8 +8,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amaters_cluster::engine::{Ambient, COMPONENT, Clock, Control, Driver, Engine, NativeEngine, Sandbox, SandboxLimits, Turn, WasmEngine};
-use amaters_cluster_core::{Config, Effect, Instant, NodeId, NodeState, Operation, Ticket, Token};
+use amaters_cluster::engine::{
+    Ambient, COMPONENT, Clock, Control, Driver, Engine, NativeEngine, Proposal, Sandbox, SandboxLimits, Turn, WasmEngine,
+};
+use amaters_cluster_core::{
+    Applied, Config, Effect, Instant, NodeId, NodeState, Operation, SessionChange, SessionId, SessionStamp, Ticket, Token,
+};
 
 const NODES: u64 = 3;
 
@@ -27,7 +31,7 @@ fn the_component_does_what_the_native_core_does() {
     // What was compared is worth comparing: each kind of effect came up, and more than one leader.
     assert!(seen.persisted > 1_000 && seen.sent > 10_000 && seen.applied > 1_000, "{seen:?}");
     assert!(seen.done > 20 && seen.lease_reads > 5, "{seen:?}");
-    assert!(seen.served > 100 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
+    assert!(seen.served > 100 && seen.replied > 1_000 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
 }
 
 /// What came up over all runs.
@@ -39,6 +43,7 @@ struct Seen {
     served: usize,
     done: usize,
     lease_reads: u64,
+    replied: usize,
     rejected: usize,
     elections: usize,
     restarts: usize,
@@ -53,6 +58,8 @@ struct Cluster<'a> {
     /// Sender, receiver, envelope.
     network: VecDeque<(NodeId, NodeId, Vec<u8>)>,
     tokens: u64,
+    /// Sessions that were opened, or used.
+    sessions: Vec<SessionId>,
 }
 
 impl<'a> Cluster<'a> {
@@ -62,7 +69,7 @@ impl<'a> Cluster<'a> {
         let pairs = (1..=NODES)
             .map(|id| Pair::new(sandbox, &Config { id: NodeId(id), ..config.clone() }, dice.roll(), &clock, Vec::new()))
             .collect();
-        Self { sandbox, config, clock, dice, pairs, network: VecDeque::new(), tokens: 0 }
+        Self { sandbox, config, clock, dice, pairs, network: VecDeque::new(), tokens: 0, sessions: Vec::new() }
     }
 
     fn run(mut self, turns: usize, seen: &mut Seen) {
@@ -102,7 +109,15 @@ impl<'a> Cluster<'a> {
         for _ in 0..self.dice.below(3) {
             self.tokens += 1;
             let command = vec![u8::try_from(self.tokens % 251).expect("less than 251"); self.dice.below(200)];
-            turn.proposals.push((Token(self.tokens), command.into()));
+            let session = (self.dice.below(3) == 0).then(|| self.stamp());
+            turn.proposals.push(Proposal { token: Token(self.tokens), command: command.into(), session });
+        }
+        if self.dice.below(50) == 0 {
+            self.tokens += 1;
+            turn.sessions.push((Token(self.tokens), self.session_change()));
+        }
+        if self.dice.below(4) > 0 {
+            turn.applied = std::mem::take(&mut self.pairs[at].results);
         }
         if self.dice.below(5) == 0 {
             self.tokens += 1;
@@ -116,6 +131,27 @@ impl<'a> Cluster<'a> {
         turn
     }
 
+    /// The place of a command in one of the sessions that were opened last, often one that a command has had before.
+    fn stamp(&mut self) -> SessionStamp {
+        let session = self.session();
+        let acknowledged = self.tokens / 100 + 1;
+        SessionStamp { session, sequence: acknowledged + self.dice.below(70) as u64, acknowledged }
+    }
+
+    fn session(&mut self) -> SessionId {
+        let recent = self.sessions.len().min(3);
+        if recent == 0 { SessionId(1) } else { self.sessions[self.sessions.len() - 1 - self.dice.below(recent)] }
+    }
+
+    fn session_change(&mut self) -> SessionChange {
+        let session = self.session();
+        match self.dice.below(8) {
+            0 => SessionChange::Close { session },
+            1 => SessionChange::KeepAlive { session, acknowledged: 1 },
+            _ => SessionChange::Open { timeout_ms: self.dice.below(20_000) as u64 },
+        }
+    }
+
     fn carry_out(&mut self, at: usize, effect: Effect, seen: &mut Seen) {
         match effect {
             Effect::Persist { ticket, operations } => {
@@ -126,7 +162,15 @@ impl<'a> Cluster<'a> {
                 seen.sent += 1;
                 self.network.push_back((self.pairs[at].id, to, envelope));
             }
-            Effect::Apply { commands } => seen.applied += commands.len(),
+            Effect::Apply { commands } => {
+                seen.applied += commands.len();
+                let wanted = commands.into_iter().filter(|command| command.result_wanted);
+                self.pairs[at].results.extend(wanted.map(|command| Applied { index: command.index, result: command.command }));
+            }
+            Effect::Reply { replies } => {
+                seen.replied += replies.len();
+                self.sessions.extend(replies.iter().filter(|reply| reply.result.is_empty()).map(|reply| SessionId(reply.index.0)));
+            }
             Effect::ServeReads { tokens } => seen.served += tokens.len(),
             Effect::Done { tokens } => seen.done += tokens.len(),
             Effect::Reject { requests } => seen.rejected += requests.len(),
@@ -152,6 +196,8 @@ struct Pair {
     lease_reads: u64,
     submitted: VecDeque<(Ticket, Vec<Operation>)>,
     journal: Vec<Operation>,
+    /// Results that the node wants, and has not been given.
+    results: Vec<Applied>,
 }
 
 impl Pair {
@@ -163,7 +209,7 @@ impl Pair {
         sandboxed.recover(journal.clone()).expect("its own journal");
         native.start().expect("it starts");
         sandboxed.start().expect("it starts");
-        Self { id: config.id, native, sandboxed, leads: false, lease_reads: 0, submitted: VecDeque::new(), journal }
+        Self { id: config.id, native, sandboxed, leads: false, lease_reads: 0, submitted: VecDeque::new(), journal, results: Vec::new() }
     }
 
     fn turn(&mut self, turn: &Turn) -> Vec<Effect> {

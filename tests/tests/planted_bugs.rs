@@ -52,6 +52,16 @@ fn seen_by_clients(bug: Bug) {
     assert!(failure.reason.starts_with("linearizability: "), "{failure}");
 }
 
+#[test]
+fn a_repeated_command_that_is_carried_out_again_is_found() {
+    found(Bug::RepeatCarriedOut);
+}
+
+#[test]
+fn sessions_that_expire_by_a_nodes_own_clock_are_found() {
+    found(Bug::ExpireByOwnClock);
+}
+
 /// The default runs find the bug; the run that does holds without it, and fails the same way again.
 fn found(bug: Bug) -> Failure {
     let findings = search(Settings { bug: Some(bug), ..Settings::new(0) }, DEFAULT_SEEDS, |_| {});

@@ -65,6 +65,7 @@ struct RaftMetrics {
     last: Gauge,
     durable: Gauge,
     log_bytes: Gauge,
+    sessions: Gauge,
     peer_match: GaugeVec,
     peer_silence: prometheus::GaugeVec,
     elections: IntCounter,
@@ -99,6 +100,7 @@ impl RaftMetrics {
             last: gauge(&registry, "last_index", "The last index of the log")?,
             durable: gauge(&registry, "durable_index", "The last index that is durable on this node")?,
             log_bytes: gauge(&registry, "log_bytes", "Bytes that the log takes in memory")?,
+            sessions: gauge(&registry, "sessions", "The clients' sessions")?,
             peer_match,
             peer_silence,
             elections: counter(&registry, "elections_total", "Elections that this node started")?,
@@ -125,6 +127,7 @@ impl RaftMetrics {
         self.log_bytes.set(status.log_bytes.try_into().unwrap_or(u64::MAX));
         self.has_lease.set(u64::from(status.has_lease));
         self.disk_waits.set(status.disk_waits.as_secs_f64());
+        self.sessions.set(status.sessions.try_into().unwrap_or(u64::MAX));
         self.peer_match.reset();
         self.peer_silence.reset();
         for peer in &status.peers {

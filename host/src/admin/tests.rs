@@ -54,6 +54,7 @@ fn leader() -> Status {
         last_index: LogIndex(9),
         durable_index: LogIndex(7),
         log_bytes: 1234,
+        sessions: 6,
         peers: vec![peer(2, 8, 20), peer(3, 5, 1500)],
         counters: Counters {
             elections: 2,
@@ -142,7 +143,7 @@ async fn status_has_the_fields_that_scripts_rely_on() {
     let expected = serde_json::json!({
         "id": 1, "role": "leader", "term": 3, "leader": 1, "commit": 8, "applied": 8, "last": 9,
         "peers": [{"id": 2, "match": 8, "silent_ms": 20}, {"id": 3, "match": 5, "silent_ms": 1500}],
-        "durable": 7, "log_bytes": 1234, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
+        "durable": 7, "log_bytes": 1234, "sessions": 6, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
         "transfer_to": 2, "has_lease": true, "disk_waits_ms": 250,
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
@@ -206,6 +207,7 @@ async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
             "amaters_cluster_last_index 9",
             "amaters_cluster_durable_index 7",
             "amaters_cluster_log_bytes 1234",
+            "amaters_cluster_sessions 6",
             r#"amaters_cluster_peer_match_index{peer="3"} 5"#,
             r#"amaters_cluster_peer_silence_seconds{peer="3"} 1.5"#,
             "# TYPE amaters_cluster_elections_total counter",

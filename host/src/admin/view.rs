@@ -39,6 +39,8 @@ pub struct StatusView {
     pub durable: u64,
     /// Bytes that the log takes in memory.
     pub log_bytes: u64,
+    /// The clients' sessions.
+    pub sessions: u64,
     /// The version of the program.
     pub version: String,
     /// The cluster's name.
@@ -94,6 +96,7 @@ impl StatusView {
             peers: status.peers.iter().map(PeerView::from).collect(),
             durable: status.durable_index.0,
             log_bytes: status.log_bytes.try_into().unwrap_or(u64::MAX),
+            sessions: status.sessions.try_into().unwrap_or(u64::MAX),
             version: info.version.clone(),
             cluster: info.cluster.clone(),
             engine: info.engine.clone(),

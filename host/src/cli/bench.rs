@@ -14,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::client::Client;
+use crate::client::connection::Connection;
 
 mod load;
 
@@ -99,7 +99,8 @@ pub async fn run(options: &BenchOptions) -> anyhow::Result<BenchReport> {
     let mut connections = Vec::new();
     for number in 0..options.clients {
         let target = options.target[number as usize % options.target.len()];
-        let connection = Client::connect(target).await.with_context(|| format!("{target} can't be reached: is a server running there?"))?;
+        let connection =
+            Connection::connect(target).await.with_context(|| format!("{target} can't be reached: is a server running there?"))?;
         connections.push((target, connection));
     }
     let start = Instant::now() + WARM_UP;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod bench;
-mod client;
+
 #[cfg(unix)]
 mod demo;
 pub mod options;

@@ -162,6 +162,7 @@ mod tests {
             peers,
             durable: 14,
             log_bytes: 0,
+            sessions: 0,
             version,
             cluster,
             engine,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use amaters_cluster_core::{
-    Committed, Config, Counters, LogIndex, LogLevel, NodeId, NodeState, Operation, PeerStatus, Rejected, Rejection, Status, Term, Token,
+    Applied, Committed, Config, Counters, LogIndex, LogLevel, NodeId, NodeState, Operation, PeerStatus, Rejected, Rejection, Reply,
+    SessionChange, SessionStamp, Status, Term, Token,
 };
-use bytes::Bytes;
 
-use super::EngineError;
 use super::wasm::bindings::amaters::cluster::{log, state_machine, storage};
 use super::wasm::bindings::exports::amaters::cluster::node as guest;
+use super::{EngineError, Proposal};
 
 /// A guest's refusal to be set up, as it crossed the boundary.
 pub(super) struct SetupFailed(pub(super) guest::SetupError);
@@ -53,9 +53,34 @@ impl<'a> From<&'a (NodeId, Vec<u8>)> for guest::Received<'a> {
     }
 }
 
-impl<'a> From<&'a (Token, Bytes)> for guest::Proposal<'a> {
-    fn from((token, command): &'a (Token, Bytes)) -> Self {
-        Self { token: token.0, command }
+impl<'a> From<&'a Proposal> for guest::Proposal<'a> {
+    fn from(proposal: &'a Proposal) -> Self {
+        Self { token: proposal.token.0, command: &proposal.command, session: proposal.session.map(Into::into) }
+    }
+}
+
+impl From<SessionStamp> for guest::SessionStamp {
+    fn from(stamp: SessionStamp) -> Self {
+        Self { session: stamp.session.0, sequence: stamp.sequence, acknowledged: stamp.acknowledged }
+    }
+}
+
+impl From<&(Token, SessionChange)> for guest::SessionRequest {
+    fn from((token, change): &(Token, SessionChange)) -> Self {
+        let change = match *change {
+            SessionChange::Open { timeout_ms } => guest::SessionChange::Open(timeout_ms),
+            SessionChange::KeepAlive { session, acknowledged } => {
+                guest::SessionChange::KeepAlive(guest::SessionSign { session: session.0, acknowledged })
+            }
+            SessionChange::Close { session } => guest::SessionChange::Close(session.0),
+        };
+        Self { token: token.0, change }
+    }
+}
+
+impl<'a> From<&'a Applied> for guest::CommandResult<'a> {
+    fn from(applied: &'a Applied) -> Self {
+        Self { index: applied.index.0, result: &applied.result }
     }
 }
 
@@ -83,7 +108,14 @@ impl From<storage::OperationResult> for Operation {
 
 impl From<state_machine::Committed> for Committed {
     fn from(it: state_machine::Committed) -> Self {
-        Self { index: LogIndex(it.index), term: Term(it.term), token: it.token.map(Token), command: it.command.into() }
+        let (index, term, token) = (LogIndex(it.index), Term(it.term), it.token.map(Token));
+        Self { index, term, token, command: it.command.into(), result_wanted: it.result_wanted }
+    }
+}
+
+impl From<state_machine::Reply> for Reply {
+    fn from(it: state_machine::Reply) -> Self {
+        Self { token: Token(it.token), index: LogIndex(it.index), result: it.result.into() }
     }
 }
 
@@ -100,6 +132,9 @@ impl From<state_machine::Rejected> for Rejected {
             state_machine::Rejection::TargetSilent => Rejection::TargetSilent,
             state_machine::Rejection::TransferUnderWay => Rejection::TransferUnderWay,
             state_machine::Rejection::TransferFailed => Rejection::TransferFailed,
+            state_machine::Rejection::SessionExpired => Rejection::SessionExpired,
+            state_machine::Rejection::ResponseDropped => Rejection::ResponseDropped,
+            state_machine::Rejection::SessionFull => Rejection::SessionFull,
         };
         Self { token: Token(it.token), reason, leader: or_none(it.leader) }
     }
@@ -138,6 +173,7 @@ impl From<guest::NodeStatus> for Status {
             last_index: LogIndex(status.last_index),
             durable_index: LogIndex(status.durable_index),
             log_bytes: usize::try_from(status.log_bytes).unwrap_or(usize::MAX),
+            sessions: usize::try_from(status.sessions).unwrap_or(usize::MAX),
             peers: status.peers.into_iter().map(peer).collect(),
             counters: Counters {
                 elections: counters.elections,

@@ -2,7 +2,9 @@
 //!
 //! Both take the same inputs and give the same effects, byte for byte, where [`Ambient`] gives them the same time and seed.
 
-use amaters_cluster_core::{ConfigError, Effect, Instant, JournalError, NodeId, Operation, Status, Ticket, Token};
+use amaters_cluster_core::{
+    Applied, ConfigError, Effect, Instant, JournalError, NodeId, Operation, SessionChange, SessionStamp, Status, Ticket, Token,
+};
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -58,8 +60,12 @@ pub struct Turn {
     pub persisted: Option<Ticket>,
     /// Envelopes and their senders.
     pub received: Vec<(NodeId, Vec<u8>)>,
+    /// Results of commands that the core wants back.
+    pub applied: Vec<Applied>,
     /// Proposals.
-    pub proposals: Vec<(Token, Bytes)>,
+    pub proposals: Vec<Proposal>,
+    /// Sessions to open, keep or close.
+    pub sessions: Vec<(Token, SessionChange)>,
     /// Reads.
     pub reads: Vec<Token>,
     /// What changes the cluster.
@@ -74,6 +80,17 @@ pub enum Control {
         /// The node that is to lead; without one, the peer that has most of the log.
         to: Option<NodeId>,
     },
+}
+
+/// A command for the log.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// Comes back with the outcome.
+    pub token: Token,
+    /// The command.
+    pub command: Bytes,
+    /// Its place in its client's session, where it has one.
+    pub session: Option<SessionStamp>,
 }
 
 /// Time and randomness: what the core can't make itself.

@@ -2,7 +2,7 @@
 
 use amaters_cluster_core::{Config, Effect, Input, Node, NodeId, Operation, Status};
 
-use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
+use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Proposal, Turn};
 
 /// The core, linked into this process.
 pub struct NativeEngine<D> {
@@ -69,8 +69,15 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         if !turn.received.is_empty() {
             self.step_each(turn.received.into_iter().map(|(sender, envelope)| Input::Receive { sender, envelope }));
         }
+        if !turn.applied.is_empty() {
+            self.step_each([Input::Applied { results: turn.applied }]);
+        }
         if !turn.proposals.is_empty() {
-            self.step_each(turn.proposals.into_iter().map(|(token, command)| Input::Propose { token, command }));
+            let proposals = turn.proposals.into_iter();
+            self.step_each(proposals.map(|Proposal { token, command, session }| Input::Propose { token, command, session }));
+        }
+        if !turn.sessions.is_empty() {
+            self.step_each(turn.sessions.into_iter().map(|(token, change)| Input::Session { token, change }));
         }
         if !turn.reads.is_empty() {
             self.step_each(turn.reads.into_iter().map(|token| Input::Read { token }));

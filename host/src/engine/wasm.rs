@@ -111,9 +111,17 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
             let envelopes: Vec<_> = turn.received.iter().map(Into::into).collect();
             self.call(|exports, store| exports.call_receive(store, &envelopes))?;
         }
+        if !turn.applied.is_empty() {
+            let results: Vec<_> = turn.applied.iter().map(Into::into).collect();
+            self.call(|exports, store| exports.call_applied(store, &results))?;
+        }
         if !turn.proposals.is_empty() {
             let proposals: Vec<_> = turn.proposals.iter().map(Into::into).collect();
             self.call(|exports, store| exports.call_propose(store, &proposals))?;
+        }
+        if !turn.sessions.is_empty() {
+            let requests: Vec<_> = turn.sessions.iter().map(Into::into).collect();
+            self.call(|exports, store| exports.call_session(store, &requests))?;
         }
         if !turn.reads.is_empty() {
             let tokens: Vec<_> = turn.reads.iter().map(|token| token.0).collect();
@@ -189,6 +197,10 @@ impl<D: Driver> network::Host for Host<D> {
 impl<D: Driver> state_machine::Host for Host<D> {
     fn apply(&mut self, commands: Vec<state_machine::Committed>) {
         self.driver.carry_out(Effect::Apply { commands: commands.into_iter().map(Into::into).collect() });
+    }
+
+    fn answer(&mut self, replies: Vec<state_machine::Reply>) {
+        self.driver.carry_out(Effect::Reply { replies: replies.into_iter().map(Into::into).collect() });
     }
 
     fn serve_reads(&mut self, tokens: Vec<u64>) {
@@ -291,6 +303,10 @@ mod tests {
         WasmEngine::new(&sandbox, &Config::new(NodeId(1), vec![NodeId(1)]), Recorder::default(), ambient).expect("it is set up")
     }
 
+    fn proposal(token: u64, command: Vec<u8>) -> super::super::Proposal {
+        super::super::Proposal { token: Token(token), command: command.into(), session: None }
+    }
+
     /// Takes turns until the only voter has elected itself and done what it was asked for.
     fn settle(engine: &mut WasmEngine<Recorder>, mut turn: Turn, done: impl Fn(&Recorder) -> bool) {
         let end = Instant::now() + Duration::from_secs(10);
@@ -305,7 +321,7 @@ mod tests {
     fn a_node_in_its_sandbox_applies_what_it_is_told_and_serves_reads() {
         let mut engine = engine(SandboxLimits::default(), Ambient::system());
         engine.start().expect("it starts");
-        let proposals = vec![(Token(7), bytes::Bytes::from_static(b"x=1"))];
+        let proposals = vec![proposal(7, b"x=1".to_vec())];
         settle(&mut engine, Turn { proposals, ..Turn::default() }, |driver| driver.applied == [b"x=1"]);
         settle(&mut engine, Turn { reads: vec![Token(8)], ..Turn::default() }, |driver| driver.served == [Token(8)]);
         let status = engine.status().expect("a status");
@@ -336,7 +352,7 @@ mod tests {
         let limits = SandboxLimits { memory: 4 << 20, ..SandboxLimits::default() };
         let mut engine = engine(limits, Ambient::system());
         engine.start().expect("it starts");
-        let proposals = (0..8).map(|token| (Token(token), vec![0; 1 << 20].into())).collect();
+        let proposals = (0..8).map(|token| proposal(token, vec![0; 1 << 20])).collect();
         let trap = engine.turn(Turn { proposals, ..Turn::default() }).expect_err("8 MiB in 4").to_string();
         assert!(trap.contains("bytes of memory and may have 4194304"), "{trap}");
     }

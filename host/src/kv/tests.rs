@@ -238,6 +238,7 @@ fn results_come_in_the_order_of_commands() {
             term: Term(1),
             token: None,
             command: Write::IncrBy { key: slice("n"), by: 2 }.encode(),
+            result_wanted: false,
         })
         .collect();
     let results = map.apply(&commands);

@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant, timeout};
 
 use super::alarm::Alarm;
 use super::backend::Backend;
+use super::carried;
 use super::close::Close;
 use super::data;
 use super::info::{self, Facts};
@@ -57,6 +58,7 @@ pub(super) struct Connection<B> {
 enum Plan {
     Item(Item),
     Info,
+    Session,
     Local(fn(Args<'_>, &mut Local<'_>) -> Result<Value, Refusal>),
 }
 
@@ -192,6 +194,10 @@ impl<B: Backend> Connection<B> {
                 self.settle().await?;
                 Ok(self.info(args).await)
             }
+            Ok(Plan::Session) => {
+                self.settle().await?;
+                carried::execute(args, &mut self.session.carried, &self.server.backend).await
+            }
             Ok(Plan::Local(act)) => {
                 self.settle().await?;
                 act(args, &mut Local { session: &mut self.session, shared: &self.server.shared })
@@ -225,6 +231,7 @@ impl<B: Backend> Connection<B> {
             }
             Handler::Scan => Plan::Item(Item::scan(data::scan(args, &self.server.shared.cursors)?).local_if(self.session.read_only)),
             Handler::Info => Plan::Info,
+            Handler::Session => Plan::Session,
             Handler::Local(act) => Plan::Local(act),
         })
     }
@@ -240,12 +247,13 @@ impl<B: Backend> Connection<B> {
         let began = Instant::now();
         let got = match kind {
             Kind::Write => {
-                let results = self.server.backend.write(commands).await;
+                let first = self.session.carried.as_mut().map(|carried| carried.take(asked as u64));
+                let results = self.server.backend.write(commands, first).await;
                 metrics.wrote(began.elapsed());
-                for result in &results {
+                for (number, result) in (0..).zip(&results) {
                     match result {
                         Ok(result) => add(&mut self.output, &self.server.shared, result),
-                        Err(error) => self.output.refuse(&error.into()),
+                        Err(error) => self.output.refuse(&carried::refusal(error, first.map(|first| first.later(number)))),
                     }
                 }
                 results.len()

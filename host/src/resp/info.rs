@@ -91,6 +91,7 @@ fn raft(facts: &Facts<'_>) -> Fields {
         ("raft_applied", status.applied_index.to_string()),
         ("raft_last", status.last_index.to_string()),
         ("raft_peers", status.peers.len().to_string()),
+        ("raft_sessions", status.sessions.to_string()),
     ]
 }
 

@@ -199,7 +199,9 @@ impl From<&RaftError> for Refusal {
     fn from(error: &RaftError) -> Self {
         let code = match error {
             RaftError::NoLeader { .. } | RaftError::NotLeader { .. } | RaftError::ShuttingDown => "CLUSTERDOWN",
-            RaftError::Overloaded => "TRYAGAIN",
+            RaftError::Overloaded | RaftError::SessionFull => "TRYAGAIN",
+            RaftError::SessionExpired => "NOSESSION",
+            RaftError::ResponseDropped => "NORESPONSE",
             RaftError::UnknownOutcome { .. } => "UNCERTAIN",
             RaftError::LogFull => "OOM",
             _ => "ERR",

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::carried::Carried;
 use super::reply::{Protocol, Refusal};
 
 /// A client's connection.
@@ -22,6 +23,8 @@ pub(super) struct Session {
     pub(super) protocol: Protocol,
     /// The client is content with reads that may be stale.
     pub(super) read_only: bool,
+    /// The session in which its writes are.
+    pub(super) carried: Option<Carried>,
     /// The client has asked to end it.
     pub(super) quitting: bool,
 }
@@ -38,6 +41,7 @@ impl Session {
             library_version: Bytes::new(),
             protocol: Protocol::default(),
             read_only: false,
+            carried: None,
             quitting: false,
         }
     }
@@ -47,6 +51,7 @@ impl Session {
         self.name = Bytes::new();
         self.protocol = Protocol::default();
         self.read_only = false;
+        self.carried = None;
     }
 
     /// Takes the name that a client gives itself.

@@ -38,6 +38,8 @@ pub(super) enum Handler {
     Scan,
     /// It asks the node for its state.
     Info,
+    /// It concerns the client's session.
+    Session,
     /// It concerns this connection, or what every node knows.
     Local(fn(Args<'_>, &mut Local<'_>) -> Result<Value, Refusal>),
 }
@@ -61,7 +63,7 @@ const ABOUT: &[&str] = &["loading", "stale"];
 
 /// All commands. The most frequent stand first.
 #[rustfmt::skip]
-pub(super) static COMMANDS: [Command; 33] = [
+pub(super) static COMMANDS: [Command; 34] = [
     command("set",      -3, WRITE,       ONE_KEY,  Handler::Write(data::set)),
     command("get",       2, READ,        ONE_KEY,  Handler::Read(data::get)),
     command("incr",      2, FAST_WRITE,  ONE_KEY,  Handler::Write(data::incr)),
@@ -92,6 +94,7 @@ pub(super) static COMMANDS: [Command; 33] = [
     command("readonly",  1, CONNECTION,  NO_KEY,   Handler::Local(local::readonly)),
     command("readwrite", 1, CONNECTION,  NO_KEY,   Handler::Local(local::readwrite)),
     command("client",   -2, CONNECTION,  NO_KEY,   Handler::Local(local::client)),
+    command("session",  -2, CONNECTION,  NO_KEY,   Handler::Session),
     command("command",  -1, ABOUT,       NO_KEY,   Handler::Local(introspect::command)),
     command("config",   -2, ADMIN,       NO_KEY,   Handler::Local(introspect::config)),
     command("info",     -1, ABOUT,       NO_KEY,   Handler::Info),

@@ -3,10 +3,11 @@
 mod limits;
 mod protocol;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, NodeId, NodeState, Status, Term};
+use amaters_cluster_core::{LogIndex, NodeId, NodeState, SessionChange, SessionId, SessionStamp, Status, Term};
 use bytes::Bytes;
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +30,8 @@ type MakeError = fn() -> RaftError;
 #[derive(Clone, Default)]
 struct Fake {
     map: Arc<Mutex<KeyValue>>,
+    /// The sessions that are open, and the results of their commands.
+    sessions: Arc<Mutex<BTreeMap<SessionId, BTreeMap<u64, Bytes>>>>,
     /// The runs that came: their kind and their length.
     runs: Arc<Mutex<Vec<(char, usize)>>>,
     /// Makes every request fail.
@@ -36,11 +39,34 @@ struct Fake {
 }
 
 impl Backend for Fake {
-    async fn write(&self, commands: Vec<Bytes>) -> Vec<RaftResult<Bytes>> {
+    async fn write(&self, commands: Vec<Bytes>, session: Option<SessionStamp>) -> Vec<RaftResult<Bytes>> {
         self.runs.lock().unwrap().push(('w', commands.len()));
         let mut map = self.map.lock().unwrap();
-        let outcome = |command: &Bytes| self.failure.map_or_else(|| Ok(map.write(command)), |failure| Err(failure()));
-        commands.iter().map(outcome).collect()
+        let mut sessions = self.sessions.lock().unwrap();
+        let mut carry_out = |(number, command): (u64, &Bytes)| match session.map(|first| first.later(number)) {
+            None => Ok(map.write(command)),
+            Some(SessionStamp { session, sequence, acknowledged }) => {
+                let results = sessions.get_mut(&session).ok_or(RaftError::SessionExpired)?;
+                *results = results.split_off(&acknowledged);
+                Ok(results.entry(sequence).or_insert_with(|| map.write(command)).clone())
+            }
+        };
+        let outcome = |command| self.failure.map_or_else(|| carry_out(command), |failure| Err(failure()));
+        (0..).zip(&commands).map(outcome).collect()
+    }
+
+    async fn change_session(&self, change: SessionChange) -> RaftResult<SessionId> {
+        let mut sessions = self.sessions.lock().unwrap();
+        match (self.failure, change) {
+            (Some(failure), _) => Err(failure()),
+            (None, SessionChange::Open { .. }) => {
+                let id = SessionId(sessions.len() as u64 + 12);
+                sessions.insert(id, BTreeMap::new());
+                Ok(id)
+            }
+            (None, SessionChange::KeepAlive { session, .. }) => sessions.get(&session).map(|_| session).ok_or(RaftError::SessionExpired),
+            (None, SessionChange::Close { session }) => sessions.remove(&session).map(|_| session).ok_or(RaftError::SessionExpired),
+        }
     }
 
     async fn read(&self, queries: Vec<Bytes>) -> RaftResult<Vec<Bytes>> {
@@ -69,6 +95,7 @@ impl Backend for Fake {
             last_index: LogIndex(8),
             durable_index: LogIndex(8),
             log_bytes: 100,
+            sessions: 0,
             peers: Vec::new(),
             counters: Default::default(),
             transfer_to: NodeId::NONE,

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hasher as _};
 use std::rc::Rc;
 
-use amaters_cluster_core::{Effect, LogIndex, NodeId, wire};
+use amaters_cluster_core::{Applied, Effect, LogIndex, NodeId, wire};
 
 use super::{Cluster, Event, InFlight, Outcome};
 
@@ -22,10 +22,20 @@ impl Cluster {
                 Event::Sent(envelope)
             }
             Effect::Apply { commands } => {
-                self.member_mut(id).machine.extend(commands.iter().cloned());
+                let member = self.member_mut(id);
+                for command in &commands {
+                    member.machine.push(command.clone());
+                    if command.result_wanted {
+                        member.results.push(Applied { index: command.index, result: member.machine.len().to_string().into() });
+                    }
+                }
                 let own = commands.iter().filter_map(|committed| Some((committed.token?, Outcome::Applied(committed.index))));
                 self.outcomes.extend(own);
                 Event::Applied(id, commands)
+            }
+            Effect::Reply { replies } => {
+                self.outcomes.extend(replies.iter().map(|reply| (reply.token, Outcome::Replied(reply.index))));
+                Event::Replied(id, replies)
             }
             Effect::ServeReads { tokens } => {
                 let state = self.member(id).machine.last().map_or(LogIndex::NONE, |committed| committed.index);

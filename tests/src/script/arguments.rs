@@ -63,6 +63,11 @@ pub(super) fn sides(args: &mut ArgumentConsumer<'_>, between: &str) -> Result<(V
     if one.is_empty() || other.is_empty() { Err(format!("expected nodes on both sides of '{between}'").into()) } else { Ok((one, other)) }
 }
 
+/// The next word, as a number.
+pub(super) fn number(args: &mut ArgumentConsumer<'_>, expected: &str) -> Result<u64> {
+    Ok(text(args, expected)?.parse()?)
+}
+
 /// The next word, as a time: `50ms`.
 pub(super) fn duration(args: &mut ArgumentConsumer<'_>) -> Result<Duration> {
     let word = text(args, "a time such as 50ms")?;

@@ -5,7 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
-use amaters_cluster_core::{Committed, Input, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Rejected, Term, Ticket, Token};
+use amaters_cluster_core::{
+    Committed, Input, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Rejected, Reply, SessionChange, SessionStamp, Term, Ticket,
+    Token,
+};
 
 use crate::cluster::{Cluster, Delivery, Event};
 use crate::disk::Disk;
@@ -82,6 +85,20 @@ impl Stage {
         self.node(id)?;
         let token = self.cluster.propose(id, command.clone());
         self.requests.insert(token, command);
+        self.settle(id)
+    }
+
+    pub(super) fn propose_in_session(&mut self, id: NodeId, stamp: SessionStamp, command: &str) -> Result<()> {
+        self.node(id)?;
+        let token = self.cluster.propose_in_session(id, stamp, command.to_owned());
+        self.requests.insert(token, render::in_session(&stamp, command.as_bytes()));
+        self.settle(id)
+    }
+
+    pub(super) fn change_session(&mut self, id: NodeId, change: SessionChange) -> Result<()> {
+        self.node(id)?;
+        let token = self.cluster.change_session(id, change);
+        self.requests.insert(token, "a session".to_owned());
         self.settle(id)
     }
 
@@ -205,6 +222,7 @@ impl Stage {
                     self.say(format!("{id} writes {}{waits}", render::operations(&operations)));
                 }
                 Event::Applied(id, commands) => self.applied(id, commands)?,
+                Event::Replied(id, replies) => self.replied(id, replies)?,
                 Event::Served(id, tokens) => self.served(id, &tokens)?,
                 Event::Done(id, tokens) => self.done(id, &tokens)?,
                 Event::Rejected(id, requests) => self.rejected(id, &requests)?,
@@ -237,7 +255,7 @@ impl Stage {
 
     /// Checks that every node applies the same commands (Raft paper, figure 3, State Machine Safety).
     fn applied(&mut self, id: NodeId, commands: Vec<Committed>) -> Result<()> {
-        for Committed { index, term, token, command } in commands {
+        for Committed { index, term, token, command, .. } in commands {
             let known = self.applied.entry(index).or_insert_with(|| (term, command.to_vec()));
             if *known != (term, command.to_vec()) {
                 let (term, other) = known;
@@ -250,6 +268,16 @@ impl Stage {
             let waited = token.is_some_and(|token| self.requests.remove(&token).is_some());
             let client = if waited { ", and tells its client" } else { "" };
             self.say(format!("{id} applies {index}@{term} {}{client}", render::command(&command)));
+        }
+        Ok(())
+    }
+
+    fn replied(&mut self, id: NodeId, replies: Vec<Reply>) -> Result<()> {
+        for Reply { token, index, result } in replies {
+            let what = self.requests.remove(&token).ok_or_else(|| format!("node {id} answers a request twice"))?;
+            let said =
+                if result.is_empty() { format!("session {index}") } else { format!("entry {index} gave {}", render::command(&result)) };
+            self.say(format!("{id} tells the client of {what}: {said}"));
         }
         Ok(())
     }

@@ -50,11 +50,18 @@ pub enum Rare {
     LeaseReads,
     PromisesKept,
     DiskStalls,
+    SessionsChanged,
+    RepeatsAnswered,
+    RepeatsWaited,
+    RepeatsAcrossLeaders,
+    SessionsExpired,
+    ResponsesDropped,
+    SessionsFull,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 49] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -97,6 +104,13 @@ impl Rare {
         Self::LeaseReads,
         Self::PromisesKept,
         Self::DiskStalls,
+        Self::SessionsChanged,
+        Self::RepeatsAnswered,
+        Self::RepeatsWaited,
+        Self::RepeatsAcrossLeaders,
+        Self::SessionsExpired,
+        Self::ResponsesDropped,
+        Self::SessionsFull,
     ];
 
     /// What it is, for people.
@@ -145,6 +159,13 @@ impl Rare {
             Self::LeaseReads => "reads served under a lease",
             Self::PromisesKept => "requests for a vote that a promise forbade to look at",
             Self::DiskStalls => "leaders that left for their disk",
+            Self::SessionsChanged => "sessions opened, kept or closed",
+            Self::RepeatsAnswered => "repeated commands answered with the first response",
+            Self::RepeatsWaited => "of these, once the first response had come",
+            Self::RepeatsAcrossLeaders => "of these, under a later leader than the first",
+            Self::SessionsExpired => "requests refused for want of their session",
+            Self::ResponsesDropped => "repeated commands refused as acknowledged",
+            Self::SessionsFull => "commands refused for too many open ones",
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, NodeId};
+use amaters_cluster_core::{LogIndex, NodeId, SessionChange, SessionId, SessionStamp};
 
 use super::Check;
 use super::world::World;
+use crate::cluster::Outcome;
 
 /// How long an election may take once everything works: several rounds of split votes.
 const ELECTION: u32 = 3000;
@@ -33,6 +34,14 @@ impl World<'_> {
         for id in self.ids.clone() {
             self.propose_at(id, 8, 0.0)?;
             self.read_at(id, 0.0)?;
+        }
+        let opening = self.cluster.upcoming_token();
+        self.change_session_at(self.ids[0], SessionChange::Open { timeout_ms: 60_000 }, 0.0)?;
+        self.wait_for("a session", ANSWER, |world| world.ledger.is_answered(opening))?;
+        let Some(Outcome::Replied(session)) = self.cluster.outcome(opening) else { return Err("a session has no number".to_owned()) };
+        let stamp = SessionStamp { session: SessionId(session.0), sequence: 1, acknowledged: 1 };
+        for id in self.ids.clone() {
+            self.propose_in_session_at(id, stamp, 8, 0.0)?;
         }
         let last = self.cluster.upcoming_token();
         let all_done = |world: &mut Self| (first.0..last.0).all(|token| world.ledger.is_answered(token.into()));
@@ -106,10 +115,11 @@ impl World<'_> {
         let state = |id: NodeId| {
             let log = self.cluster.node(id)?.log();
             let applied: Vec<LogIndex> = self.cluster.member(id).machine.iter().map(|committed| committed.index).collect();
-            Some((log.last(), log.commit_index(), log.applied_index(), applied))
+            let sessions = self.cluster.node(id)?.sessions().image()?;
+            Some((log.last(), log.commit_index(), log.applied_index(), applied, sessions))
         };
         let first = state(self.ids[0]);
-        first.as_ref().is_some_and(|(last, commit, applied, _)| last.index == *commit && commit == applied)
+        first.as_ref().is_some_and(|(last, commit, applied, ..)| last.index == *commit && commit == applied)
             && self.ids.iter().all(|id| state(*id) == first)
     }
 }

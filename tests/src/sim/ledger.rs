@@ -3,12 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use amaters_cluster_core::{Committed, EntryKind, LogEntry, LogIndex, LogLevel, NodeId, Rejected, Rejection, Term, Token};
+use amaters_cluster_core::{Committed, LogEntry, LogIndex, LogLevel, NodeId, Rejected, Rejection, Reply, Term, Token};
 
 use super::Check;
 use super::checker;
 use super::command::token_of;
 use super::coverage::{Coverage, Rare};
+use super::sessions::{Due, Reference, attempt_of};
+
+/// The request of a command, of a session or not.
+fn proposal_of(command: &[u8]) -> Option<Token> {
+    token_of(command).or_else(|| attempt_of(command))
+}
 
 /// All requests, by their tokens, and how far each node's state machine is.
 #[derive(Default)]
@@ -21,6 +27,7 @@ pub(super) struct Ledger {
     applied: BTreeMap<NodeId, LogIndex>,
     /// A node's own requests that it has applied in this step, and not told of yet.
     untold: Vec<(NodeId, Token)>,
+    pub(super) sessions: Reference,
 }
 
 struct Request {
@@ -37,6 +44,8 @@ enum Kind {
     Read { floor: LogIndex },
     /// Of who leads.
     Change,
+    /// A session is opened, kept or closed.
+    Session,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +62,11 @@ impl Ledger {
     /// A command is proposed, under the next token.
     pub(super) fn proposed(&mut self, node: NodeId, asked_in: Term) {
         self.requests.push(Request { node, asked_in, kind: Kind::Write { placed: None }, state: State::Open });
+    }
+
+    /// A session is to be opened, kept or closed, under the next token.
+    pub(super) fn changes_session(&mut self, node: NodeId, asked_in: Term) {
+        self.requests.push(Request { node, asked_in, kind: Kind::Session, state: State::Open });
     }
 
     /// A read is asked for, under the next token: it must see what any client has seen before.
@@ -94,14 +108,15 @@ impl Ledger {
     pub(super) fn check_committed(&mut self, committed: &[checker::Committed]) -> Check {
         for checker::Committed { entry, .. } in &committed[self.booked..] {
             self.place(entry)?;
+            self.sessions.book(entry)?;
         }
         self.booked = committed.len();
         Ok(())
     }
 
     fn place(&mut self, entry: &LogEntry) -> Check {
-        let EntryKind::Command { origin, payload } = &entry.kind else { return Ok(()) };
-        let Some(token) = token_of(payload) else { return Err(format!("entry {} holds a command that nobody proposed", entry.id)) };
+        let (Some(origin), Some(payload)) = (entry.origin(), entry.payload()) else { return Ok(()) };
+        let Some(token) = proposal_of(payload) else { return Err(format!("entry {} holds a command that nobody proposed", entry.id)) };
         let request = self.request(token)?;
         let Kind::Write { placed } = &mut request.kind else { return Err(format!("entry {} is no command", entry.id)) };
         if let Some(index) = placed {
@@ -131,8 +146,10 @@ impl Ledger {
                 return Err(format!("node {node} applies entry {}, which is not committed", command.index));
             };
             let (applied, skipped) = entries.split_last().expect("the range holds this command's entry at least");
-            if let Some(skipped) = skipped.iter().find(|skipped| skipped.entry.payload().is_some()) {
-                return Err(format!("node {node} applies entry {} without entry {}", command.index, skipped.entry.id));
+            skipped.iter().try_for_each(|skipped| self.check_skipped(node, &skipped.entry))?;
+            let due = self.sessions.attempt_at(command.index).map(|(_, due)| due);
+            if due.is_some_and(|due| due != Due::First) || due.is_some() != command.result_wanted {
+                return Err(format!("node {node} applies entry {}, to which {due:?} was due", command.index));
             }
             if applied.entry.payload() != Some(&command.command) || applied.entry.id.term != command.term {
                 return Err(format!("node {node} applies another command at {} than is committed", command.index));
@@ -142,8 +159,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// A node has left an entry out: that is right for a command which a session has carried out before, or refuses.
+    fn check_skipped(&mut self, node: NodeId, entry: &LogEntry) -> Check {
+        match self.sessions.attempt_at(entry.id.index) {
+            None | Some((_, Due::First)) if entry.payload().is_some() => Err(format!("node {node} does not apply entry {}", entry.id)),
+            Some((token, Due::Refused(_))) => self.expect_told(node, token),
+            _ => Ok(()),
+        }
+    }
+
     fn check_told(&mut self, node: NodeId, command: &Committed) -> Check {
-        let proposed = token_of(&command.command).unwrap_or_default();
+        let proposed = proposal_of(&command.command).unwrap_or_default();
         match command.token {
             Some(token) if token != proposed => Err(format!("the command of request {proposed} comes with token {token}")),
             Some(token) => {
@@ -151,14 +177,29 @@ impl Ledger {
                 self.seen = self.seen.max(command.index);
                 Ok(())
             }
-            None => {
-                let request = self.request(proposed)?;
-                if request.node == node && request.state == State::Open {
-                    self.untold.push((node, proposed));
-                }
-                Ok(())
+            None => self.expect_told(node, proposed),
+        }
+    }
+
+    fn expect_told(&mut self, node: NodeId, token: Token) -> Check {
+        let request = self.request(token)?;
+        if request.node == node && request.state == State::Open {
+            self.untold.push((node, token));
+        }
+        Ok(())
+    }
+
+    /// A repeated command is answered with what it gave first.
+    pub(super) fn check_replied(&mut self, node: NodeId, replies: &[Reply], coverage: &mut Coverage) -> Check {
+        for reply in replies {
+            self.answer(node, reply.token, State::Answered)?;
+            let repeated = self.sessions.check_reply(node, reply)?;
+            coverage.hit(if repeated { Rare::RepeatsAnswered } else { Rare::SessionsChanged });
+            if repeated {
+                self.seen = self.seen.max(reply.index);
             }
         }
+        Ok(())
     }
 
     /// At the end of a step: whoever waits for a request that is applied has been told, be it that its outcome was unknown.
@@ -211,10 +252,16 @@ impl Ledger {
                 (Rejection::TargetSilent | Rejection::TransferUnderWay | Rejection::NotLeader, Kind::Change) => {
                     coverage.hit(Rare::TransfersRefused);
                 }
+                (Rejection::SessionExpired, _) => coverage.hit(Rare::SessionsExpired),
+                (Rejection::ResponseDropped, _) => coverage.hit(Rare::ResponsesDropped),
+                (Rejection::SessionFull, _) => coverage.hit(Rare::SessionsFull),
                 (Rejection::LogFull, _) => return Err(format!("the log of node {node} is full")),
                 (reason, _) => return Err(format!("request {token} is refused for a reason that is not its own: {reason:?}")),
             }
-            if let Kind::Write { placed: Some(index) } = request.kind
+            let by_session = matches!(reason, Rejection::SessionExpired | Rejection::ResponseDropped | Rejection::SessionFull);
+            if by_session && matches!(request.kind, Kind::Write { .. }) {
+                self.sessions.check_refusal(node, *token, *reason)?;
+            } else if let Kind::Write { placed: Some(index) } = request.kind
                 && *reason != Rejection::UnknownOutcome
             {
                 return Err(format!("request {token} is refused ({reason:?}), and was committed at {index}"));

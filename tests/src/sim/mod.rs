@@ -3,7 +3,7 @@
 //! A run draws everything from its seed: how many nodes, the `weather` of each spell of steps (what fails, and how often), each next
 //! step. Messages are lost, repeated, delayed and overtaken; links are cut, in one direction too; nodes stop at any moment, also between a
 //! write and its completion, and lose what was not durable; disks are slow, stall, or are full; clocks run unevenly and jump. Meanwhile clients read
-//! and write registers at all nodes.
+//! and write registers at all nodes, and `patrons` have sessions, in which they repeat commands at random.
 //!
 //! After each step the `checker` looks at the node that moved, and the `ledger` at what its clients were told; now and then, whether their
 //! `history` is linearizable, which knows nothing of logs and terms. At the end
@@ -22,8 +22,11 @@ mod linearizability;
 mod machines;
 mod network;
 mod operators;
+mod patrons;
 mod promises;
+mod requests;
 mod search;
+mod sessions;
 mod trace;
 mod weather;
 mod world;
@@ -40,8 +43,8 @@ use coverage::Coverage;
 use trace::Trace;
 use world::World;
 
-/// The bugs that can be put in, by their rows in the list of hazards.
-pub const BUGS: [(&str, Bug); 7] = [
+/// The bugs that can be put in, by their rows in the list of hazards, or by what they spoil.
+pub const BUGS: [(&str, Bug); 9] = [
     ("h01", Bug::AckNamesOwnLast),
     ("h02", Bug::TruncateAlways),
     ("h03", Bug::CommitEarlierTerms),
@@ -49,6 +52,8 @@ pub const BUGS: [(&str, Bug); 7] = [
     ("h12-opening", Bug::ReadBeforeFirstCommit),
     ("h12-transfer", Bug::KeepLeaseInTransfer),
     ("h14", Bug::AckBeforeDurable),
+    ("exactly-once", Bug::RepeatCarriedOut),
+    ("session-expiry", Bug::ExpireByOwnClock),
 ];
 
 /// The runs that every change must pass.

@@ -39,7 +39,7 @@ impl Promises {
                 coverage.hit_if(matches!(response.outcome, AppendOutcome::Conflict { .. }), Rare::Conflicts);
             }
             Message::ForwardRequest(request) => {
-                let payloads = request.proposals.iter().filter_map(|proposal| proposal.payload.as_ref());
+                let payloads = request.proposals.iter().filter_map(|forwarded| forwarded.proposal.as_ref()?.payload());
                 for token in payloads.filter_map(|payload| token_of(payload)) {
                     match self.forwarded.insert(token, request.term) {
                         None => coverage.hit(Rare::Forwards),

@@ -14,6 +14,7 @@ pub(super) enum Action {
     Propose,
     Read,
     Transfer,
+    Session,
     Lose,
     Duplicate,
     Cut,
@@ -27,13 +28,14 @@ pub(super) enum Action {
     JumpClock,
 }
 
-const ACTIONS: [Action; 17] = [
+const ACTIONS: [Action; 18] = [
     Action::Deliver,
     Action::Complete,
     Action::PassTime,
     Action::Propose,
     Action::Read,
     Action::Transfer,
+    Action::Session,
     Action::Lose,
     Action::Duplicate,
     Action::Cut,
@@ -78,6 +80,7 @@ impl Weather {
             one_of(&[0, 5, 20]),         // Propose
             one_of(&[0, 2, 8]),          // Read
             one_of(&[0, 0, 1, 4]),       // Transfer
+            one_of(&[0, 0, 10, 30]),     // Session
             one_of(&[0, 0, 5, 30]),      // Lose
             one_of(&[0, 5, 20]),         // Duplicate
             one_of(&[0, 0, 2, 4]),       // Cut

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amaters_cluster_core::{Input, NodeId};
+use amaters_cluster_core::{Input, LogIndex, NodeId};
 use fastrand::Rng;
 
 use super::checker::Checker;
@@ -11,6 +11,7 @@ use super::history::History;
 use super::ledger::Ledger;
 use super::machines::{CLOCK_DRIFT, Machines};
 use super::network::line;
+use super::patrons::Patron;
 use super::promises::Promises;
 use super::trace::Trace;
 use super::weather::{Action, Weather};
@@ -33,6 +34,9 @@ pub(super) struct World<'a> {
     promises: Promises,
     steps: u32,
     pub(super) clients_only: bool,
+    pub(super) patrons: [Patron; 3],
+    /// What the node that moves had applied before.
+    pub(super) applied_before: LogIndex,
 }
 
 impl<'a> World<'a> {
@@ -67,6 +71,8 @@ impl<'a> World<'a> {
             promises: Promises::default(),
             coverage: Coverage::of(settings.nodes()),
             trace,
+            patrons: Default::default(),
+            applied_before: LogIndex::NONE,
         };
         for id in world.ids.clone() {
             world.new_clock(id);
@@ -112,6 +118,7 @@ impl<'a> World<'a> {
             Action::Propose => return self.propose(),
             Action::Read => return self.read(),
             Action::Transfer => return self.transfer(),
+            Action::Session => return self.use_session(),
             Action::Restart => return self.restart_one(),
             Action::Lose => self.lose(),
             Action::Duplicate => self.duplicate(),
@@ -136,6 +143,11 @@ impl World<'_> {
     }
 
     pub(super) fn tick(&mut self, id: NodeId) -> Check {
+        // A machine that is slow gives its results in one of the next ticks.
+        if self.rng.u8(..4) > 0 {
+            self.cluster.give_results(id);
+        }
+        self.applied_before = self.cluster.node(id).map(|node| node.log().applied_index()).unwrap_or_default();
         self.cluster.input(id, Input::Tick);
         self.check(id)
     }
@@ -157,6 +169,7 @@ impl World<'_> {
         events.iter().try_for_each(|event| match event {
             Event::Sent(envelope) => self.promises.check(&self.cluster, envelope, coverage),
             Event::Applied(node, commands) => self.ledger.check_applied(*node, commands, self.checker.committed()),
+            Event::Replied(node, replies) => self.ledger.check_replied(*node, replies, coverage),
             Event::Served(node, tokens) => {
                 coverage.hit_if(has_lease(&self.cluster, *node), Rare::LeaseReads);
                 self.ledger.check_served(*node, tokens, term, coverage)
@@ -169,11 +182,18 @@ impl World<'_> {
             }
             Event::Submitted(..) => Ok(()),
         })?;
+        for event in &events {
+            self.cover_replies(event, term);
+        }
+        if let Some(node) = self.cluster.node(id) {
+            self.ledger.sessions.check_image(id, node.log().applied_index(), node.sessions())?;
+        }
         self.ledger.check_all_told()
     }
 
     fn take_answers(&mut self, events: &[Event]) {
         for event in events {
+            self.tell_patrons(event);
             match event {
                 Event::Applied(node, commands) => self.history.applied(*node, commands, &mut self.coverage),
                 Event::Served(node, tokens) => self.history.served(*node, tokens),
@@ -219,6 +239,7 @@ fn show(event: &Event) -> String {
             let indexes: Vec<_> = commands.iter().map(|command| command.index.to_string()).collect();
             format!("node {id} applies {}", indexes.join(", "))
         }
+        Event::Replied(id, replies) => format!("node {id} answers {replies:?}"),
         Event::Served(id, tokens) => format!("node {id} serves {tokens:?}"),
         Event::Done(id, tokens) => format!("node {id} is done with {tokens:?}"),
         Event::Rejected(id, requests) => format!("node {id} turns down {requests:?}"),

@@ -97,7 +97,7 @@ impl Subject {
     }
 
     pub(crate) fn propose(&mut self, command: &str) -> Reaction {
-        self.input(Input::Propose { token: Token(1), command: command.to_owned().into() })
+        self.input(Input::Propose { token: Token(1), command: command.to_owned().into(), session: None })
     }
 
     pub(crate) fn read(&mut self, token: u64) -> Reaction {
@@ -188,7 +188,7 @@ impl Subject {
             Effect::ServeReads { tokens } => reaction.served.extend(tokens),
             Effect::Done { tokens } => reaction.done.extend(tokens),
             Effect::Reject { requests } => reaction.rejected.extend(requests),
-            Effect::Log { .. } => {}
+            Effect::Reply { .. } | Effect::Log { .. } => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use tokio::time::{Instant, timeout_at};
 
 use super::{BenchOptions, BenchReport};
-use crate::cli::client::{Client, Reply, command};
+use crate::client::connection::{Connection, Frame, command};
 
 /// The clients' common clock and counters. They share a thread, so that nobody waits for the lock.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Load {
     }
 
     /// A client's life: it connects again as often as it must.
-    pub(super) async fn run_client(self, target: SocketAddr, first: Client, mut requests: Requests) {
+    pub(super) async fn run_client(self, target: SocketAddr, first: Connection, mut requests: Requests) {
         let mut connection = Some(first);
         while Instant::now() < self.end {
             let failure = match connection.take() {
@@ -53,7 +53,7 @@ impl Load {
                     Ok(ended) => ended.err(),
                     Err(_) => return self.count_error("no reply until the end".to_owned()),
                 },
-                None => match Client::connect(target).await {
+                None => match Connection::connect(target).await {
                     Ok(client) => {
                         connection = Some(client);
                         continue;
@@ -69,13 +69,13 @@ impl Load {
     }
 
     /// Sends and waits, until the end.
-    async fn exchange(&self, client: &mut Client, requests: &mut Requests) -> io::Result<()> {
+    async fn exchange(&self, client: &mut Connection, requests: &mut Requests) -> io::Result<()> {
         while Instant::now() < self.end {
             let sent = Instant::now();
             client.send(requests.next()).await?;
             for _ in 0..requests.pipeline {
                 match client.reply().await? {
-                    Reply::Error(words) => self.count_error(words.to_string()),
+                    Frame::Error(words) => self.count_error(words.to_string()),
                     _ => self.count_success(sent),
                 }
             }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::writes::Writes;
 use super::{GLANCE, PATIENCE};
-use crate::cli::client::{Client, Reply, command};
+use crate::client::connection::{Connection, Frame, command};
 
 /// A key that was acknowledged and isn't what it was.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,14 +79,14 @@ async fn read_all(node: SocketAddr, writes: Writes, bar: ProgressBar) -> anyhow:
 }
 
 async fn read(
-    client: &mut Option<Client>,
+    client: &mut Option<Connection>,
     node: SocketAddr,
     writes: &Writes,
     numbers: std::ops::Range<u32>,
 ) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
     let client = match client {
         Some(client) => client,
-        None => client.insert(Client::connect(node).await.context("no connection")?),
+        None => client.insert(Connection::connect(node).await.context("no connection")?),
     };
     let mut request = Vec::new();
     for number in numbers.clone() {
@@ -96,8 +96,8 @@ async fn read(
     let mut values = Vec::with_capacity(numbers.len());
     for _ in numbers {
         values.push(match client.reply().await? {
-            Reply::BulkString(value) => Some(value.to_vec()),
-            Reply::Null => None,
+            Frame::BulkString(value) => Some(value.to_vec()),
+            Frame::Null => None,
             other => anyhow::bail!("expected a value, got {other:?}"),
         });
     }

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cli::client::{Client, Reply, command};
+use crate::client::connection::{Connection, Frame, command};
 
 /// What is written, and how far it is. Cheap to clone: all clones count together.
 #[derive(Clone)]
@@ -175,15 +175,15 @@ impl Writes {
 }
 
 /// Sends a request once. Only `+OK` counts: after anything else it is unknown what came of it.
-async fn attempt(client: &mut Option<Client>, target: SocketAddr, request: &[u8]) -> io::Result<()> {
+async fn attempt(client: &mut Option<Connection>, target: SocketAddr, request: &[u8]) -> io::Result<()> {
     let client = match client {
         Some(client) => client,
-        None => client.insert(Client::connect(target).await?),
+        None => client.insert(Connection::connect(target).await?),
     };
     client.send(request).await?;
     match client.reply().await? {
-        Reply::SimpleString(words) if words == "OK" => Ok(()),
-        Reply::Error(words) => Err(io::Error::other(words.to_string())),
+        Frame::SimpleString(words) if words == "OK" => Ok(()),
+        Frame::Error(words) => Err(io::Error::other(words.to_string())),
         other => Err(io::Error::other(format!("expected OK, got {other:?}"))),
     }
 }

@@ -67,6 +67,59 @@ async fn numbers() {
 }
 
 #[tokio::test]
+async fn sessions() {
+    run(&[
+        ("SESSION INFO", "-NOSESSION this connection has no session: open one with SESSION OPEN, or go on with one by SESSION RESUME\r\n"),
+        ("SESSION OPEN TIMEOUT 60000", ":12\r\n"),
+        ("INCR n", ":1\r\n"),
+        ("GET n", "$1\r\n1\r\n"),
+        ("INCR n", ":2\r\n"),
+        ("SESSION INFO", "*6\r\n$2\r\nid\r\n:12\r\n$8\r\nsequence\r\n:3\r\n$12\r\nacknowledged\r\n:1\r\n"),
+        ("SESSION RESUME 12 1", "+OK\r\n"),
+        ("INCR n", ":1\r\n"),
+        ("INCR", "-ERR wrong number of arguments for 'incr' command\r\n"),
+        ("INCR n", ":2\r\n"),
+        ("INCR n", ":3\r\n"),
+        ("SESSION INFO", "*6\r\n$2\r\nid\r\n:12\r\n$8\r\nsequence\r\n:4\r\n$12\r\nacknowledged\r\n:1\r\n"),
+        ("RESET", "+RESET\r\n"),
+        ("INCR n", ":4\r\n"),
+        ("SESSION resume 12 3", "+OK\r\n"),
+        ("INCR n", ":3\r\n"),
+        ("SESSION CLOSE", "+OK\r\n"),
+        ("INCR n", ":5\r\n"),
+        ("SESSION RESUME 12 4", "+OK\r\n"),
+        (
+            "INCR n",
+            "-NOSESSION there is no such session: it expired, was closed or never opened; read before you repeat what had no answer\r\n",
+        ),
+        ("SESSION FOO", "-ERR unknown subcommand 'FOO'. Try SESSION HELP.\r\n"),
+        ("SESSION", "-ERR wrong number of arguments for 'session' command\r\n"),
+        ("SESSION OPEN TIMEOUT", "-ERR wrong number of arguments for 'session|open' command\r\n"),
+        ("SESSION OPEN TIMEOUT 999", "-ERR a session's TIMEOUT is 1000 to 86400000 milliseconds\r\n"),
+        ("SESSION OPEN WINDOW 5", "-ERR syntax error\r\n"),
+        ("SESSION RESUME 12", "-ERR wrong number of arguments for 'session|resume' command\r\n"),
+        ("SESSION RESUME 0 1", "-ERR value is not an integer or out of range\r\n"),
+        ("SESSION RESUME 12 4611686018427387904", "-ERR value is not an integer or out of range\r\n"),
+    ])
+    .await;
+}
+
+/// In a session, an unknown outcome is told with the way to find out.
+#[tokio::test]
+async fn an_unknown_outcome_in_a_session_says_how_to_go_on() {
+    let backend = Fake { failure: Some(|| RaftError::UnknownOutcome { waited_ms: 2000 }), ..Fake::default() };
+    let server = Server::start(backend, RespLimits::default()).await;
+    let mut client = server.connect().await;
+    send(&mut client, b"SESSION RESUME 12 7\r\nDEL a\r\nDEL b\r\n").await;
+    let words = |sequence| {
+        format!(
+            "-UNCERTAIN no answer came within 2000 ms: repeat the command after SESSION RESUME 12 {sequence}, it is carried out once\r\n"
+        )
+    };
+    expect(&mut client, format!("+OK\r\n{}{}", words(7), words(8)).as_bytes()).await;
+}
+
+#[tokio::test]
 async fn errors_in_the_words_of_redis() {
     run(&[
         ("GET", "-ERR wrong number of arguments for 'get' command\r\n"),
@@ -119,7 +172,7 @@ async fn what_client_libraries_send_when_they_connect() {
         ("CONFIG GET append*ly", "*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n"),
         ("CONFIG GET none", "*0\r\n"),
         ("COMMAND DOCS", "*0\r\n"),
-        ("COMMAND COUNT", ":31\r\n"),
+        ("COMMAND COUNT", ":32\r\n"),
         (
             "COMMAND INFO GET none",
             "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*0\r\n*0\r\n*0\r\n*0\r\n$-1\r\n",
@@ -161,7 +214,7 @@ async fn info_tells_of_raft_and_of_the_keys() {
         ("INFO keyspace", "$44\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n\r\n"),
         (
             "INFO raft replication",
-            "$153\r\n# Replication\r\nrole:master\r\n\r\n# Raft\r\nraft_id:1\r\nraft_role:leader\r\nraft_term:3\r\nraft_leader:1\r\nraft_commit:7\r\nraft_applied:7\r\nraft_last:8\r\nraft_peers:0\r\n\r\n",
+            "$170\r\n# Replication\r\nrole:master\r\n\r\n# Raft\r\nraft_id:1\r\nraft_role:leader\r\nraft_term:3\r\nraft_leader:1\r\nraft_commit:7\r\nraft_applied:7\r\nraft_last:8\r\nraft_peers:0\r\nraft_sessions:0\r\n\r\n",
         ),
         ("INFO none", "$0\r\n\r\n"),
     ])

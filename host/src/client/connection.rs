@@ -1,4 +1,4 @@
-//! A small Redis client, for `bench` and `demo`: commands out, replies in, as many at a time as one likes.
+//! A connection to one server: commands out, replies in, as many at a time as one likes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use redis_protocol::resp2::decode::decode_bytes_mut;
-pub(super) use redis_protocol::resp2::types::BytesFrame as Reply;
+pub(crate) use redis_protocol::resp2::types::BytesFrame as Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A connection. After an error it is of no further use: replies to what was sent may still be under way.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Connection {
     stream: TcpStream,
     received: BytesMut,
 }
 
-impl Client {
+impl Connection {
     /// Connects, within a second.
     ///
     /// # Errors
     /// Nobody listens there, or nobody answers.
-    pub(super) async fn connect(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: BytesMut::with_capacity(4096) })
@@ -32,15 +32,15 @@ impl Client {
     ///
     /// # Errors
     /// The connection is gone.
-    pub(super) async fn send(&mut self, commands: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, commands: &[u8]) -> io::Result<()> {
         self.stream.write_all(commands).await
     }
 
-    /// Takes the next reply. An error that the server replied is a [`Reply::Error`].
+    /// Takes the next reply. An error that the server replied is a [`Frame::Error`].
     ///
     /// # Errors
     /// The connection is gone, or what came is no reply.
-    pub(super) async fn reply(&mut self) -> io::Result<Reply> {
+    pub(crate) async fn reply(&mut self) -> io::Result<Frame> {
         loop {
             if let Some((reply, _, _)) = decode_bytes_mut(&mut self.received).map_err(io::Error::other)? {
                 return Ok(reply);
@@ -53,7 +53,7 @@ impl Client {
 }
 
 /// Appends a command in its wire form to `to`.
-pub(super) fn command(to: &mut Vec<u8>, words: &[&[u8]]) {
+pub(crate) fn command(to: &mut Vec<u8>, words: &[&[u8]]) {
     to.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
         to.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -79,7 +79,7 @@ mod tests {
     #[tokio::test]
     async fn replies_are_taken_whole_however_they_come() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let mut client = Client::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        let mut client = Connection::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let (mut server, _) = listener.accept().await.expect("accepted");
         let serve = async {
             for byte in b"+OK\r\n" {
@@ -91,10 +91,10 @@ mod tests {
             drop(server);
         };
         let read = async {
-            assert_eq!(client.reply().await.expect("a reply"), Reply::SimpleString("OK".into()));
-            assert_eq!(client.reply().await.expect("a reply"), Reply::BulkString("v".into()));
-            assert_eq!(client.reply().await.expect("a reply"), Reply::Error("ERR no".into()));
-            assert_eq!(client.reply().await.expect("a reply"), Reply::Null);
+            assert_eq!(client.reply().await.expect("a reply"), Frame::SimpleString("OK".into()));
+            assert_eq!(client.reply().await.expect("a reply"), Frame::BulkString("v".into()));
+            assert_eq!(client.reply().await.expect("a reply"), Frame::Error("ERR no".into()));
+            assert_eq!(client.reply().await.expect("a reply"), Frame::Null);
             assert_eq!(client.reply().await.expect_err("half a reply").kind(), io::ErrorKind::UnexpectedEof);
         };
         tokio::join!(serve, read);
@@ -103,7 +103,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_reply_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let mut client = Client::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        let mut client = Connection::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let (mut server, _) = listener.accept().await.expect("accepted");
         server.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("written");
         client.reply().await.expect_err("no reply");

@@ -1,0 +1,69 @@
+//! What is done with committed entries, each once and in the order of the log.
+
+use crate::entry::EntryKind;
+use crate::io::{Committed, Effect, LogLevel, Reply};
+use crate::node::Node;
+use crate::planted::Bug;
+use crate::sessions::Applied;
+use crate::types::LogTime;
+
+/// The most that is applied in one tick: after a restart, a whole log is committed at once, and no driver takes that in one piece.
+const MAX_APPLY_BYTES: usize = 4 << 20;
+
+impl Node {
+    /// Applies what is committed. Commands go to the host's state machine, but for those that a session has carried out before.
+    pub(crate) fn apply(&mut self, effects: &mut Vec<Effect>) {
+        let mut commands = Vec::new();
+        for entry in self.log.take_committed(MAX_APPLY_BYTES) {
+            if entry.id.term > self.applied_term {
+                self.applied_term = entry.id.term;
+                self.proposals.reclaim_before(entry.id.term);
+            }
+            let own = entry.origin().filter(|origin| origin.node == self.config.id);
+            let token = own.and_then(|origin| self.proposals.resolve(origin.run, origin.sequence, self.now));
+            let (index, term) = (entry.id.index, entry.id.term);
+            match &entry.kind {
+                EntryKind::NoOp => {}
+                EntryKind::Command { payload, .. } => {
+                    commands.push(Committed { index, term, token, command: payload.clone(), result_wanted: false });
+                }
+                EntryKind::SessionCommand { time, stamp, payload, .. } => {
+                    let time = if self.config.has_bug(Bug::ExpireByOwnClock) { LogTime(self.now.0 / 1_000_000) } else { *time };
+                    let first = self.sessions.command(index, time, stamp, token);
+                    if first || self.config.has_bug(Bug::RepeatCarriedOut) {
+                        commands.push(Committed { index, term, token, command: payload.clone(), result_wanted: first });
+                    }
+                }
+                EntryKind::Session { time, change, .. } => self.sessions.change(index, *time, *change, token),
+            }
+        }
+        if !commands.is_empty() {
+            effects.push(Effect::Apply { commands });
+        }
+        self.answer_sessions(effects);
+    }
+
+    /// Says what sessions have answered.
+    fn answer_sessions(&mut self, effects: &mut Vec<Effect>) {
+        let mut replies = Vec::new();
+        for (token, answer) in self.sessions.take_answers() {
+            match answer {
+                Ok((index, result)) => replies.push(Reply { token, index, result }),
+                Err(reason) => self.reject(token, reason),
+            }
+        }
+        if !replies.is_empty() {
+            effects.push(Effect::Reply { replies });
+        }
+    }
+
+    /// Results of commands of sessions, from the host's state machine.
+    pub(crate) fn take_results(&mut self, results: Vec<Applied>) {
+        if let Err(index) = self.sessions.applied(results) {
+            self.note(
+                LogLevel::Error,
+                format!("the host gave a result for entry {index}, which is not the next that was wanted: it is ignored"),
+            );
+        }
+    }
+}
