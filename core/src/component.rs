@@ -9,13 +9,14 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::detector::{FailureEvent, HeartbeatConfig};
 use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection, Reply};
 use crate::node::Node;
 use crate::sessions::{Applied, SessionChange, SessionStamp};
 use crate::status::{NodeState, PeerStatus, Status};
 use crate::types::{GroupId, Instant, LogIndex, NodeId, SessionId, Ticket, Token};
 
-use bindings::amaters::cluster::{log, network, state_machine, storage};
+use bindings::amaters::cluster::{events, log, network, state_machine, storage};
 use bindings::exports::amaters::cluster::node as exported;
 use bindings::exports::amaters::cluster::node::SetupError;
 use bindings::wasi::clocks::monotonic_clock;
@@ -172,6 +173,9 @@ fn carry_out(effect: &Effect) {
         Effect::Done { tokens } => state_machine::done(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
         Effect::Reject { requests } => state_machine::reject(&requests.iter().map(rejected).collect::<Vec<_>>()),
         Effect::Log { level, message } => log::write(log_level(*level), message),
+        Effect::Failure { event: FailureEvent::Failed { peer } } => events::peer_failed(peer.0),
+        Effect::Failure { event: FailureEvent::Recovered { peer } } => events::peer_recovered(peer.0),
+        Effect::LeaderChanged { term, leader } => events::leader_changed(term.0, known(*leader)),
     }
 }
 
@@ -209,6 +213,12 @@ fn core_config(config: exported::Config) -> Config {
         lease_reads: config.lease_reads,
         max_clock_drift: config.max_clock_drift,
         disk_stall_timeout: millis(config.disk_stall_timeout_ms),
+        failure: HeartbeatConfig {
+            threshold: config.failure.threshold,
+            acceptable_pause: millis(config.failure.acceptable_pause_ms),
+            min_deviation: millis(config.failure.min_deviation_ms),
+            window: bytes(config.failure.window.into()),
+        },
         seed: random::get_random_u64(),
         ..Config::new(config.id, config.voters)
     }
@@ -257,7 +267,13 @@ fn lent_reply(reply: &Reply) -> state_machine::Reply<'_> {
 
 fn exported_status(status: &Status) -> exported::NodeStatus {
     let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let peer = |it: &PeerStatus| exported::PeerStatus { id: it.id.0, match_index: it.match_index.0, silent_ms: whole_ms(it.silent) };
+    let peer = |it: &PeerStatus| exported::PeerStatus {
+        id: it.id.0,
+        match_index: it.match_index.0,
+        silent_ms: whole_ms(it.silent),
+        suspicion: it.suspicion,
+        failed: it.failed,
+    };
     let counters = &status.counters;
     exported::NodeStatus {
         id: status.id.0,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::detector::HeartbeatConfig;
 use crate::types::{GroupId, NodeId};
 
 /// The most voters of a group: more cost a majority of more disks and win nothing.
@@ -47,6 +48,8 @@ pub struct Config {
     pub max_clock_drift: u32,
     /// How long the own disk may make no progress before a leader hands over, and others don't want to lead: 10 ms to 60 s (default 1 s).
     pub disk_stall_timeout: Duration,
+    /// When a silent peer counts as failed. No election waits for it.
+    pub failure: HeartbeatConfig,
     /// Where the node's own random numbers start. The driver draws it from the system's random source; equal seeds and inputs give
     /// equal effects.
     pub seed: u64,
@@ -88,6 +91,7 @@ impl Config {
             lease_reads: false,
             max_clock_drift: 10,
             disk_stall_timeout: Duration::from_secs(1),
+            failure: HeartbeatConfig::default(),
             seed: 0,
             #[cfg(feature = "planted-bugs")]
             bug: None,
@@ -100,6 +104,7 @@ impl Config {
     /// Names the first setting that is out of its range, what came and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_members()?;
+        self.failure.validate()?;
         let ms = |wait: Duration| format!("{} ms", wait.as_millis());
         check("heartbeat_interval", ms(self.heartbeat_interval), "at least 1 ms", self.heartbeat_interval >= Duration::from_millis(1))?;
         check(
@@ -146,7 +151,7 @@ impl Config {
     }
 }
 
-fn check(field: &'static str, got: String, expected: &str, holds: bool) -> Result<(), ConfigError> {
+pub(crate) fn check(field: &'static str, got: String, expected: &str, holds: bool) -> Result<(), ConfigError> {
     if holds { Ok(()) } else { Err(ConfigError { field, got, expected: expected.to_owned() }) }
 }
 

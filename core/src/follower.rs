@@ -56,6 +56,7 @@ impl Node {
     /// A leader's sign of life.
     pub(crate) fn on_heartbeat_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         if self.on_commit_news(from, request.commit_index) {
+            self.detector.accept(&request.failed, &request.doubtful);
             if self.config.has_bug(Bug::AckNamesOwnLast) {
                 let outcome = AppendOutcome::Appended { match_index: self.log.last().index };
                 let response = AppendEntriesResponse { term: self.persistent.current_term, outcome };

@@ -14,6 +14,7 @@
 //! 3. [`Effect::Apply`] is emitted for committed entries alone, each once, in the order of the log.
 //! 4. [`Effect::ServeReads`] comes after the `Apply` of everything that those reads must see.
 
+use crate::detector::FailureEvent;
 use crate::entry::Payload;
 use crate::sessions::{Applied, SessionChange, SessionStamp};
 use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
@@ -118,6 +119,18 @@ pub enum Effect {
         level: LogLevel,
         /// The line.
         message: String,
+    },
+    /// A peer counts as failed from now on, or no longer: once for each change.
+    Failure {
+        /// The change.
+        event: FailureEvent,
+    },
+    /// The node knows of another leader than before, or of none any more: once for each change.
+    LeaderChanged {
+        /// The latest term it has seen.
+        term: Term,
+        /// The leader of that term, or none.
+        leader: NodeId,
     },
 }
 

@@ -115,7 +115,7 @@ impl Node {
 
     /// Sends each peer what is due: entries, a heartbeat, or news of the commit index.
     pub(crate) fn replicate(&mut self, round: bool) {
-        let Self { role: Role::Leader(leader), log, config, mail, .. } = self else { return };
+        let Self { role: Role::Leader(leader), log, config, mail, detector, .. } = self else { return };
         let term = self.persistent.current_term;
         let opened = log.commit_index() >= leader.first_index || config.has_bug(Bug::ReadBeforeFirstCommit);
         let round_begins = opened && leader.reads.begin(log.commit_index());
@@ -137,7 +137,8 @@ impl Node {
             if heartbeat_due {
                 let round = leader.reads.number();
                 let sent_at = config.lease_reads.then_some(self.now);
-                mail.send(peer, Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round, sent_at }));
+                let (failed, doubtful) = (detector.failed(), detector.doubtful(self.now));
+                mail.send(peer, Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round, sent_at, failed, doubtful }));
             } else if commit_index > progress.commit_sent {
                 mail.send(peer, Message::CommitNotice(CommitNotice { term, commit_index }));
             }

@@ -12,6 +12,7 @@
 //! - [`RaftLog`]: the log and its invariants. `outbox`: what waits for the disk. `progress`: a leader's view of a peer.
 //! - [`sessions`]: commands that clients may repeat without being carried out twice.
 //! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
+//! - [`detector`], [`failover`]: who is alive and who leads, as told to those who ask. [`fencing`]: what a holder of a lock shows.
 //! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
 //!
 //! # A cluster of one
@@ -49,8 +50,11 @@ mod complaints;
 #[allow(unsafe_code, reason = "wit-bindgen's glue to the host is unsafe by nature")]
 pub mod component;
 pub mod config;
+pub mod detector;
 mod disk_watch;
 pub mod entry;
+pub mod failover;
+pub mod fencing;
 mod follower;
 pub mod io;
 mod leader;
@@ -59,6 +63,7 @@ pub mod log;
 mod membership;
 pub mod message;
 mod node;
+mod observe;
 mod outbox;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;
@@ -71,12 +76,16 @@ mod rng;
 mod role;
 pub mod sessions;
 mod status;
+mod suspicion;
 mod transfer;
 pub mod types;
 pub mod wire;
 
 pub use config::{Config, ConfigError, MAX_VOTERS};
+pub use detector::{FailureDetector, FailureEvent, HeartbeatConfig};
 pub use entry::{EntryKind, LogEntry, Origin, Payload, Proposal};
+pub use failover::{FailoverConfig, FailoverCoordinator, FailoverEvent};
+pub use fencing::{FencingToken, FencingTokenState, NotAToken, StaleToken};
 pub use io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection, Reply};
 pub use log::RaftLog;
 pub use node::{JournalError, Node};

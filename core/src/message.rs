@@ -126,6 +126,10 @@ pub struct HeartbeatRequest {
     pub round: u64,
     /// When it left, by the leader's clock; none where no promise is wanted.
     pub sent_at: Option<Instant>,
+    /// Who counts as failed for the leader: it alone hears of everybody.
+    pub failed: Vec<NodeId>,
+    /// Who does not, but has yet to be heard of, or is suspiciously silent: the leader can't tell.
+    pub doubtful: Vec<NodeId>,
 }
 
 /// Answers a [`HeartbeatRequest`]: the sender was leader when the round began, as far as this node knows.

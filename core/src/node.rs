@@ -2,13 +2,13 @@
 //!
 //! What each role does with a message is in [`crate::follower`], [`crate::candidate`] and [`crate::leader`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::complaints::Complaints;
 use crate::config::{Config, ConfigError};
+use crate::detector::FailureDetector;
 use crate::entry::Proposal;
 use crate::io::{Effect, Input, LogLevel, Operation, Rejected, Rejection};
 use crate::log::RaftLog;
@@ -42,7 +42,9 @@ pub struct Node {
     pub(crate) mail: Mail,
     pub(crate) proposals: Proposals,
     pub(crate) reads: Reads,
-    pub(crate) heard_at: BTreeMap<NodeId, Instant>,
+    pub(crate) detector: FailureDetector,
+    /// The leader that was reported last, and its term.
+    pub(crate) reported_leader: (Term, NodeId),
     pub(crate) counters: Counters,
     pub(crate) transfer: Option<Transfer>,
     /// Until when this node helps nobody to lead.
@@ -94,7 +96,8 @@ impl Node {
             mail: Mail::new(config.group, config.id),
             proposals: Proposals::new(run),
             reads: Reads::new(run),
-            heard_at: BTreeMap::new(),
+            detector: Self::new_detector(&config, Instant::default()),
+            reported_leader: (Term::NONE, NodeId::NONE),
             counters: Counters::default(),
             transfer: None,
             promised_until: Instant::default(),
@@ -143,9 +146,10 @@ impl Node {
     pub fn start(&mut self, now: Instant) {
         self.now = now;
         self.outbox = Outbox::new(self.log.last().index);
-        self.heard_at = self.peers().map(|peer| (peer, now)).collect();
+        self.detector = Self::new_detector(&self.config, now);
         self.renew_promises();
         self.follow(NodeId::NONE);
+        self.watch_peers();
         if let (Role::Follower(follower), [_]) = (&mut self.role, self.membership.voters()) {
             follower.election_at = now;
         }
@@ -223,7 +227,7 @@ impl Node {
                 self.refuse(sender, &format!("its term is more than {MAX_TERM_LEAP} ahead of this node's"));
             }
             Ok(envelope) => {
-                self.heard_at.insert(sender, self.now);
+                self.detector.heard(sender, self.now);
                 self.handle(sender, envelope.message);
             }
             Err(error) => self.refuse(sender, &error.to_string()),
@@ -324,6 +328,7 @@ impl Node {
         self.route_requests();
         self.advance_commit_index();
         self.flush(effects);
+        self.report_changes(effects);
     }
 
     /// This node's own vote counts once it is durable, like any other (Raft paper, §5.2): it comes back here from the outbox.

@@ -63,6 +63,10 @@ pub struct PeerStatus {
     pub match_index: LogIndex,
     /// Since it was last heard of; since the start, where it never was.
     pub silent: Duration,
+    /// How suspicious that is: φ in thousandths, 0 to 32,750. 0 unless this node leads, or follows the peer: others have nothing to say to each other.
+    pub suspicion: u32,
+    /// Whether it counts as failed. Of those that a follower hears nothing of, its leader says so.
+    pub failed: bool,
 }
 
 /// Counts since a node's start.
@@ -92,7 +96,13 @@ impl Node {
             Role::Leader(leader) => leader.peers.get(&peer).map_or(LogIndex::NONE, |progress| progress.match_index),
             _ => LogIndex::NONE,
         };
-        let silent = |peer| now.since(self.heard_at.get(&peer).copied().unwrap_or_default());
+        let peer = |id| PeerStatus {
+            id,
+            match_index: match_index(id),
+            silent: self.detector.silence(id, now),
+            suspicion: self.detector.suspicion(id, now),
+            failed: self.detector.is_failed(id),
+        };
         Status {
             id: self.config.id,
             state: self.state(),
@@ -104,7 +114,7 @@ impl Node {
             durable_index: self.outbox.durable_index(),
             log_bytes: self.log.bytes(),
             sessions: self.sessions.len(),
-            peers: self.peers().map(|id| PeerStatus { id, match_index: match_index(id), silent: silent(id) }).collect(),
+            peers: self.peers().map(peer).collect(),
             counters: self.counters,
             transfer_to: self.transfer_to(),
             has_lease: self.has_lease(now),

@@ -251,6 +251,8 @@ mod tests {
             commit_index: LogIndex(0),
             round: 0,
             sent_at: None,
+            failed: Vec::new(),
+            doubtful: Vec::new(),
         })));
         long.push(0);
         assert_eq!(said(&long), "the envelope is malformed: 1 bytes follow its end");
@@ -258,7 +260,14 @@ mod tests {
 
     #[test]
     fn a_term_that_leaves_no_room_to_count_is_refused() {
-        let request = HeartbeatRequest { term: Term(u64::MAX), commit_index: LogIndex(0), round: 0, sent_at: None };
+        let request = HeartbeatRequest {
+            term: Term(u64::MAX),
+            commit_index: LogIndex(0),
+            round: 0,
+            sent_at: None,
+            failed: Vec::new(),
+            doubtful: Vec::new(),
+        };
         decode_envelope(&encode_envelope(&envelope(Message::HeartbeatRequest(request)))).expect_err("refused");
     }
 

@@ -13,6 +13,7 @@ mod command;
 pub mod data_dir;
 pub mod engine;
 mod error;
+mod events;
 mod handle;
 mod inbox;
 pub mod kv;
@@ -27,12 +28,14 @@ pub mod transport;
 pub mod wal;
 
 pub use amaters_cluster_core::{
-    Config as RaftConfig, ConfigError, EntryId, LogEntry, LogIndex, NodeId, NodeState, PersistentState, RaftLog, SessionChange, SessionId,
-    SessionStamp, Status, Term,
+    Config as RaftConfig, ConfigError, EntryId, FailoverConfig, FailoverCoordinator, FailoverEvent, FailureDetector, FailureEvent,
+    FencingToken, FencingTokenState, HeartbeatConfig, LogEntry, LogIndex, NodeId, NodeState, NotAToken, PersistentState, RaftLog,
+    SessionChange, SessionId, SessionStamp, StaleToken, Status, Term,
 };
 pub use command::Command;
 pub use engine::COMPONENT;
 pub use error::{RaftError, RaftResult};
+pub use events::NodeEvent;
 pub use handle::{Handle, Outcome};
 pub use inbox::Inlet;
 pub use memory_network::MemoryNetwork;

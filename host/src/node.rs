@@ -4,13 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use amaters_cluster_core::{Config, LogIndex, Status};
+use amaters_cluster_core::{Config, FailoverConfig, LogIndex, Status};
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::command::Command;
 use crate::engine::{COMPONENT, EngineError, Sandbox, SandboxLimits};
 use crate::error::{RaftError, RaftResult};
+use crate::events::{Events, NodeEvent};
 use crate::handle::{Handle, Outcome};
 use crate::inbox::{Inbox, Inlet};
 use crate::kv::KeyValue;
@@ -39,6 +40,7 @@ use crate::state_machine::{ApplyResult, StateMachine};
 pub struct RaftNode {
     inbox: Arc<Inbox>,
     handle: Handle,
+    events: Arc<Events>,
     ended: watch::Receiver<bool>,
     home: Option<Home>,
 }
@@ -58,6 +60,7 @@ pub struct RaftNodeBuilder {
     open_storage: Option<OpenStorage>,
     new_machine: NewStateMachine,
     registry: prometheus::Registry,
+    failover: FailoverConfig,
 }
 
 impl RaftNode {
@@ -81,6 +84,7 @@ impl RaftNode {
             open_storage: None,
             new_machine: Box::new(|| Box::new(KeyValue::default())),
             registry: prometheus::Registry::new(),
+            failover: FailoverConfig::default(),
         }
     }
 
@@ -124,6 +128,26 @@ impl RaftNode {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// What the node notices from now on of the others and of its leader, each change once: [`RaftNode::status`] has what holds already.
+    ///
+    /// A subscriber that is more than 256 events behind misses the oldest, and is told how many.
+    ///
+    /// ```
+    /// use amaters_cluster::{FailoverEvent, NodeEvent, RaftConfig, RaftNode};
+    ///
+    /// let node = RaftNode::new(RaftConfig::new(1, vec![1]))?;
+    /// let mut events = node.events();
+    /// # if node.status()?.leader.is_none() {
+    /// let event = events.blocking_recv().expect("the node is there");
+    /// assert!(matches!(event, NodeEvent::Failover(FailoverEvent::LeaderKnown { leader, .. }) if leader.0 == 1));
+    /// # }
+    /// # Ok::<(), amaters_cluster::RaftError>(())
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
     }
 
     /// Becomes true when the node has ended, by itself or on request.
@@ -189,6 +213,13 @@ impl RaftNodeBuilder {
         self
     }
 
+    /// What subscribers of [`RaftNode::events`] are told to wait while there is no leader.
+    #[must_use]
+    pub fn failover(mut self, config: FailoverConfig) -> Self {
+        self.failover = config;
+        self
+    }
+
     /// Where the node's own metrics go.
     #[must_use]
     pub fn metrics(mut self, registry: &prometheus::Registry) -> Self {
@@ -245,6 +276,7 @@ impl RaftNodeBuilder {
         run: impl FnOnce(Running) -> RaftResult<Home>,
     ) -> RaftResult<(RaftNode, oneshot::Receiver<()>)> {
         self.config.validate()?;
+        let events = Arc::new(Events::new(self.failover, &self.registry)?);
         let inbox = Arc::new(Inbox::default());
         let handle = Handle::new(Arc::clone(&inbox), self.config.max_pending_bytes, self.config.request_timeout);
         let network = join(Inlet(Arc::clone(&inbox)))?;
@@ -260,6 +292,7 @@ impl RaftNodeBuilder {
             network,
             inbox: Arc::clone(&inbox),
             traps: trap_counter(&self.registry),
+            events: Arc::clone(&events),
         };
         let (ending, ended) = watch::channel(false);
         let (ready, started) = oneshot::channel();
@@ -272,7 +305,7 @@ impl RaftNodeBuilder {
             let _ = ending.send(true); // nobody may be watching
             result
         }))?;
-        Ok((RaftNode { inbox, handle, ended, home: Some(home) }, started))
+        Ok((RaftNode { inbox, handle, events, ended, home: Some(home) }, started))
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::{Control, Driver, Proposal};
 use crate::error::{RaftError, RaftResult};
+use crate::events::Events;
 use crate::handle::Outcome;
 use crate::inbox::{ControlRequest, ReadRequest, SessionRequest, WriteRequest};
 use crate::persistence::RaftPersistence;
@@ -26,6 +27,7 @@ pub(crate) struct Ports {
     storage: Option<Box<dyn RaftPersistence>>,
     network: Arc<dyn Network>,
     machine: Box<dyn StateMachine>,
+    events: Arc<Events>,
     waiting: Waiting,
     /// Results of commands of sessions, on their way back to the core.
     applied: Vec<Applied>,
@@ -51,11 +53,11 @@ struct PendingWrite {
 type Reporter = tokio::sync::oneshot::Sender<Vec<RaftResult<Outcome>>>;
 
 impl Ports {
-    pub(crate) fn new(network: Arc<dyn Network>, machine: Box<dyn StateMachine>, request_timeout: Duration) -> Self {
+    pub(crate) fn new(network: Arc<dyn Network>, machine: Box<dyn StateMachine>, events: Arc<Events>, request_timeout: Duration) -> Self {
         let request_timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
         let (writes, reads, controls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let waiting = Waiting { last_token: 0, writes, reads, controls, request_timeout_ms };
-        Self { storage: None, network, machine, waiting, applied: Vec::new() }
+        Self { storage: None, network, machine, events, waiting, applied: Vec::new() }
     }
 
     /// From here on the core may persist.
@@ -143,6 +145,8 @@ impl Driver for Ports {
             Effect::Done { tokens } => tokens.into_iter().for_each(|token| self.waiting.resolve_control(token)),
             Effect::Reject { requests } => requests.iter().for_each(|rejected| self.waiting.reject(rejected)),
             Effect::Log { level, message } => write_log(level, &message),
+            Effect::Failure { event } => self.events.peer_changed(event),
+            Effect::LeaderChanged { term, leader } => self.events.leader_changed(term, leader),
         }
     }
 }

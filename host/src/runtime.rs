@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::engine::{Ambient, Engine, EngineError, NativeEngine, Sandbox, Turn, WasmEngine};
 use crate::error::{RaftError, RaftResult};
+use crate::events::Events;
 use crate::inbox::{Contents, Inbox};
 use crate::persistence::{OnDurable, RaftPersistence};
 use crate::ports::{Network, Ports};
@@ -56,6 +57,7 @@ pub(crate) struct Runtime {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) traps: prometheus::IntCounter,
+    pub(crate) events: Arc<Events>,
 }
 
 impl Runtime {
@@ -115,13 +117,14 @@ impl Runtime {
         let inbox = Arc::clone(&self.inbox);
         // What an earlier instance's disk reported speaks of tickets that the new one has yet to give out.
         inbox.put(|contents| contents.persisted = None);
+        self.events.begin_anew();
         let mut storage = (self.open_storage)(Box::new(move |durable| {
             inbox.put(|contents| match durable {
                 Ok(ticket) => contents.persisted = Some(ticket),
                 Err(failure) => contents.storage_failure = Some(failure),
             });
         }))?;
-        let ports = Ports::new(Arc::clone(&self.network), (self.new_machine)(), self.config.request_timeout);
+        let ports = Ports::new(Arc::clone(&self.network), (self.new_machine)(), Arc::clone(&self.events), self.config.request_timeout);
         let mut engine: Box<dyn Engine<Ports> + Send> = match &self.engine {
             EngineKind::Sandboxed(sandbox) => Box::new(WasmEngine::new(sandbox, &self.config, ports, Ambient::system())?),
             EngineKind::Native => Box::new(NativeEngine::new(self.config.clone(), ports, Ambient::system())?),

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Applied, Committed, Config, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection,
-    Reply, Ticket, Token, wire,
+    Applied, Committed, Config, FailureEvent, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected,
+    Rejection, Reply, Term, Ticket, Token, wire,
 };
 
 use crate::disk::{Disk, Remains};
@@ -83,6 +83,10 @@ pub enum Event {
     Rejected(NodeId, Vec<Rejected>),
     /// It said this.
     Noted(NodeId, LogLevel, String),
+    /// It changed its mind about a peer.
+    Judged(NodeId, FailureEvent),
+    /// It knows of this leader of this term, or of none any more.
+    Follows(NodeId, Term, NodeId),
 }
 
 /// A message under way.

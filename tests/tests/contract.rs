@@ -7,7 +7,10 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 /// Everything that crosses the boundary. Whoever adds to this list widens what a guest can do.
-const IMPORTS: [&str; 10] = [
+const IMPORTS: [&str; 13] = [
+    "amaters:cluster/events@0.1.0 leader-changed",
+    "amaters:cluster/events@0.1.0 peer-failed",
+    "amaters:cluster/events@0.1.0 peer-recovered",
     "amaters:cluster/log@0.1.0 write",
     "amaters:cluster/network@0.1.0 send",
     "amaters:cluster/state-machine@0.1.0 answer",

@@ -10,7 +10,7 @@ use amaters_cluster_core::{Input, NodeId, NodeState, PersistentState, Term, Tick
 use amaters_cluster_tests::cluster::{Cluster, Outcome};
 
 /// The rows that are covered, and one test for each.
-const ROWS: [&str; 21] = [
+const ROWS: [&str; 22] = [
     "h01_an_acknowledgement_that_names_the_followers_own_last_entry_is_found",
     "h02_truncation_without_a_conflict_is_found",
     "h03_committing_entries_of_earlier_terms_by_counting_is_found",
@@ -23,6 +23,7 @@ const ROWS: [&str; 21] = [
     "h20_a_node_that_was_cut_off_topples_no_leader",
     "h23_entries_that_arrive_together_and_again_are_applied_once",
     "h24_a_leader_whose_disk_stalls_makes_way",
+    "h25_one_report_of_the_leaders_failure_is_all_that_a_failover_needs",
     "h30_a_failed_write_or_sync_is_reported_once_and_nothing_after_it_is_durable",
     "h31_a_failed_write_or_sync_is_never_tried_again",
     "h32_a_torn_tail_is_gone_before_anything_is_added",

@@ -1,18 +1,20 @@
 //! The core does in its sandbox what it does natively: the same inputs give the same effects, byte for byte.
 //!
 //! Three nodes, each as a pair of engines: one native, one a component under wasmtime, with the same seed and the same clock. Both get
-//! every input; every effect is compared; the native one's is carried out. The network loses, repeats and reorders, and nodes restart from
-//! their journals, so that elections, conflicts and catching up are on the way too.
+//! every input; every effect is compared; the native one's is carried out. The network loses, repeats and reorders, nodes can't be reached for a
+//! while and restart from their journals, so that elections, conflicts and catching up are on the way too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use amaters_cluster::engine::{
     Ambient, COMPONENT, Clock, Control, Driver, Engine, NativeEngine, Proposal, Sandbox, SandboxLimits, Turn, WasmEngine,
 };
 use amaters_cluster_core::{
-    Applied, Config, Effect, Instant, NodeId, NodeState, Operation, SessionChange, SessionId, SessionStamp, Ticket, Token,
+    Applied, Config, Effect, FailureEvent, HeartbeatConfig, Instant, NodeId, NodeState, Operation, SessionChange, SessionId, SessionStamp,
+    Ticket, Token,
 };
 
 const NODES: u64 = 3;
@@ -24,7 +26,10 @@ fn the_component_does_what_the_native_core_does() {
     for seed in 1..=20 {
         let roomy = Config::new(NodeId(1), (1..=NODES).map(NodeId).collect());
         // Limits must be met at the same request, on a machine of 64 bits and in a sandbox of 32.
-        let tight = Config { max_command_bytes: 150, max_pending_bytes: 1_000, max_log_bytes: 50_000, ..roomy.clone() };
+        // The least patience there is: messages that are late are failures, and each is a recovery when it comes.
+        let failure =
+            HeartbeatConfig { threshold: 1, acceptable_pause: Duration::ZERO, min_deviation: Duration::from_millis(1), window: 8 };
+        let tight = Config { max_command_bytes: 150, max_pending_bytes: 1_000, max_log_bytes: 50_000, failure, ..roomy.clone() };
         let config = if seed % 2 == 0 { tight } else { roomy };
         Cluster::new(&sandbox, seed, Config { lease_reads: seed % 3 == 0, ..config }).run(3_000, &mut seen);
     }
@@ -32,6 +37,7 @@ fn the_component_does_what_the_native_core_does() {
     assert!(seen.persisted > 1_000 && seen.sent > 10_000 && seen.applied > 1_000, "{seen:?}");
     assert!(seen.done > 20 && seen.lease_reads > 5, "{seen:?}");
     assert!(seen.served > 100 && seen.replied > 1_000 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
+    assert!(seen.failures > 10 && seen.recoveries > 10 && seen.leader_changes > 50, "{seen:?}");
 }
 
 /// What came up over all runs.
@@ -47,6 +53,9 @@ struct Seen {
     rejected: usize,
     elections: usize,
     restarts: usize,
+    failures: usize,
+    recoveries: usize,
+    leader_changes: usize,
 }
 
 struct Cluster<'a> {
@@ -57,6 +66,8 @@ struct Cluster<'a> {
     pairs: Vec<Pair>,
     /// Sender, receiver, envelope.
     network: VecDeque<(NodeId, NodeId, Vec<u8>)>,
+    /// A node that nothing reaches, and for how many turns more.
+    away: (NodeId, usize),
     tokens: u64,
     /// Sessions that were opened, or used.
     sessions: Vec<SessionId>,
@@ -69,7 +80,7 @@ impl<'a> Cluster<'a> {
         let pairs = (1..=NODES)
             .map(|id| Pair::new(sandbox, &Config { id: NodeId(id), ..config.clone() }, dice.roll(), &clock, Vec::new()))
             .collect();
-        Self { sandbox, config, clock, dice, pairs, network: VecDeque::new(), tokens: 0, sessions: Vec::new() }
+        Self { sandbox, config, clock, dice, pairs, network: VecDeque::new(), away: (NodeId::NONE, 0), tokens: 0, sessions: Vec::new() }
     }
 
     fn run(mut self, turns: usize, seen: &mut Seen) {
@@ -79,6 +90,11 @@ impl<'a> Cluster<'a> {
                 self.restart(at);
                 seen.restarts += 1;
             }
+            self.away = match (self.away, self.dice.below(500)) {
+                ((_, 0), 0) => (self.pairs[at].id, self.dice.below(800)),
+                ((_, 0), _) => (NodeId::NONE, 0),
+                ((id, turns), _) => (id, turns - 1),
+            };
             let turn = self.inputs(at);
             let was_leader = self.pairs[at].leads;
             let effects = self.pairs[at].turn(&turn);
@@ -97,6 +113,9 @@ impl<'a> Cluster<'a> {
         for _ in 0..self.network.len() {
             let (sender, to, envelope) = self.network.pop_front().expect("as many as were counted");
             let fate = self.dice.below(20);
+            if sender == self.away.0 || to == self.away.0 {
+                continue;
+            }
             if to != self.pairs[at].id || fate == 0 {
                 self.network.push_back((sender, to, envelope));
             } else if fate != 1 {
@@ -174,6 +193,9 @@ impl<'a> Cluster<'a> {
             Effect::ServeReads { tokens } => seen.served += tokens.len(),
             Effect::Done { tokens } => seen.done += tokens.len(),
             Effect::Reject { requests } => seen.rejected += requests.len(),
+            Effect::Failure { event: FailureEvent::Failed { .. } } => seen.failures += 1,
+            Effect::Failure { event: FailureEvent::Recovered { .. } } => seen.recoveries += 1,
+            Effect::LeaderChanged { .. } => seen.leader_changes += 1,
             Effect::Log { .. } => {}
         }
     }

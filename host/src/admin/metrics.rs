@@ -68,6 +68,8 @@ struct RaftMetrics {
     sessions: Gauge,
     peer_match: GaugeVec,
     peer_silence: prometheus::GaugeVec,
+    peer_suspicion: prometheus::GaugeVec,
+    peer_failed: GaugeVec,
     elections: IntCounter,
     proposals: IntCounter,
     rejections: IntCounter,
@@ -91,6 +93,11 @@ impl RaftMetrics {
         let disk_waits = "For how long the disk has completed nothing of what waits for it; 0 while nothing does";
         let disk_waits = prometheus::Gauge::with_opts(peers("disk_wait_seconds", disk_waits))?;
         registry.register(Box::new(disk_waits.clone()))?;
+        let suspicion = peers("peer_suspicion", "How suspicious a peer's silence is: phi; 0 for one that the node hears nothing of anyway");
+        let peer_suspicion = prometheus::GaugeVec::new(suspicion, &["peer"])?;
+        let peer_failed = GaugeVec::new(peers("peer_failed", "Whether a peer counts as failed"), &["peer"])?;
+        registry.register(Box::new(peer_suspicion.clone()))?;
+        registry.register(Box::new(peer_failed.clone()))?;
         Ok(Self {
             term: gauge(&registry, "term", "The latest term that the node has seen")?,
             is_leader: gauge(&registry, "is_leader", "Whether the node leads")?,
@@ -103,6 +110,8 @@ impl RaftMetrics {
             sessions: gauge(&registry, "sessions", "The clients' sessions")?,
             peer_match,
             peer_silence,
+            peer_suspicion,
+            peer_failed,
             elections: counter(&registry, "elections_total", "Elections that this node started")?,
             proposals: counter(&registry, "proposals_total", "Commands that were proposed here")?,
             rejections: counter(&registry, "rejections_total", "Requests that came to nothing")?,
@@ -130,10 +139,14 @@ impl RaftMetrics {
         self.sessions.set(status.sessions.try_into().unwrap_or(u64::MAX));
         self.peer_match.reset();
         self.peer_silence.reset();
+        self.peer_suspicion.reset();
+        self.peer_failed.reset();
         for peer in &status.peers {
             let id = peer.id.to_string();
             self.peer_match.with_label_values(&[&id]).set(peer.match_index.0);
             self.peer_silence.with_label_values(&[&id]).set(peer.silent.as_secs_f64());
+            self.peer_suspicion.with_label_values(&[&id]).set(f64::from(peer.suspicion) / 1000.0);
+            self.peer_failed.with_label_values(&[&id]).set(peer.failed.into());
         }
         for (counter, count) in [
             (&self.elections, status.counters.elections),

@@ -43,7 +43,10 @@ impl StatusSource for Node {
 }
 
 fn leader() -> Status {
-    let peer = |id, match_index, ms| PeerStatus { id: NodeId(id), match_index: LogIndex(match_index), silent: Duration::from_millis(ms) };
+    let peer = |id, match_index, ms: u32| {
+        let silent = Duration::from_millis(ms.into());
+        PeerStatus { id: NodeId(id), match_index: LogIndex(match_index), silent, suspicion: 6 * ms, failed: ms > 1000 }
+    };
     Status {
         id: NodeId(1),
         state: NodeState::Leader,
@@ -142,7 +145,8 @@ async fn status_has_the_fields_that_scripts_rely_on() {
     assert_eq!(code, 200);
     let expected = serde_json::json!({
         "id": 1, "role": "leader", "term": 3, "leader": 1, "commit": 8, "applied": 8, "last": 9,
-        "peers": [{"id": 2, "match": 8, "silent_ms": 20}, {"id": 3, "match": 5, "silent_ms": 1500}],
+        "peers": [{"id": 2, "match": 8, "silent_ms": 20, "suspicion": 0.12, "failed": false},
+            {"id": 3, "match": 5, "silent_ms": 1500, "suspicion": 9.0, "failed": true}],
         "durable": 7, "log_bytes": 1234, "sessions": 6, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
         "transfer_to": 2, "has_lease": true, "disk_waits_ms": 250,
     });

@@ -17,7 +17,7 @@ pub struct NodeInfo {
 }
 
 /// The body of `/status`. Scripts rely on the names of these fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {
     /// The node.
     pub id: u64,
@@ -70,7 +70,7 @@ pub enum RoleView {
 }
 
 /// A peer, as `/status` words it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
     /// The peer.
     pub id: u64,
@@ -79,6 +79,10 @@ pub struct PeerView {
     pub match_index: u64,
     /// Milliseconds since it was last heard of.
     pub silent_ms: u64,
+    /// How suspicious that is: φ, 0 to 32.75; 0 for a follower that the node, itself a follower, hears nothing of.
+    pub suspicion: f64,
+    /// Whether it counts as failed.
+    pub failed: bool,
 }
 
 impl StatusView {
@@ -120,7 +124,13 @@ impl From<NodeState> for RoleView {
 
 impl From<&PeerStatus> for PeerView {
     fn from(peer: &PeerStatus) -> Self {
-        Self { id: peer.id.0, match_index: peer.match_index.0, silent_ms: peer.silent.as_millis().try_into().unwrap_or(u64::MAX) }
+        Self {
+            id: peer.id.0,
+            match_index: peer.match_index.0,
+            silent_ms: peer.silent.as_millis().try_into().unwrap_or(u64::MAX),
+            suspicion: f64::from(peer.suspicion) / 1000.0,
+            failed: peer.failed,
+        }
     }
 }
 

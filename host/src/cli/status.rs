@@ -128,13 +128,16 @@ fn row(status: &StatusView, admin: &str) -> [String; 9] {
 
 /// How far the peers are, which only a leader knows; for the others when they were heard of.
 fn peers(status: &StatusView) -> String {
-    let told = status.peers.iter().map(|peer| match status.role {
-        RoleView::Leader => match status.last.saturating_sub(peer.match_index) {
-            0 => format!("{}: {}", peer.id, peer.match_index),
-            lag => format!("{}: {} (lag {lag})", peer.id, peer.match_index),
-        },
-        _ if status.leader == Some(peer.id) => format!("{}: heard {} ms ago", peer.id, peer.silent_ms),
-        _ => format!("{}: -", peer.id),
+    let told = status.peers.iter().map(|peer| {
+        let failed = if peer.failed { ", failed" } else { "" };
+        match status.role {
+            RoleView::Leader => match status.last.saturating_sub(peer.match_index) {
+                0 => format!("{}: {}{failed}", peer.id, peer.match_index),
+                lag => format!("{}: {} (lag {lag}{failed})", peer.id, peer.match_index),
+            },
+            _ if status.leader == Some(peer.id) => format!("{}: heard {} ms ago{failed}", peer.id, peer.silent_ms),
+            _ => format!("{}: {}", peer.id, if peer.failed { "failed" } else { "-" }),
+        }
     });
     told.collect::<Vec<_>>().join(", ")
 }
@@ -148,8 +151,11 @@ mod tests {
     use crate::admin::PeerView;
 
     fn status(id: u64, role: RoleView) -> StatusView {
-        let peers =
-            [1, 2, 3].into_iter().filter(|peer| *peer != id).map(|id| PeerView { id, match_index: 7 * (id - 1), silent_ms: 12 }).collect();
+        let peers = [1, 2, 3]
+            .into_iter()
+            .filter(|peer| *peer != id)
+            .map(|id| PeerView { id, match_index: 7 * (id - 1), silent_ms: 12, suspicion: 0.0, failed: id == 3 })
+            .collect();
         let (version, cluster, engine) = ("0.1.0".to_owned(), "dev".to_owned(), "wasm".to_owned());
         StatusView {
             id,
@@ -200,7 +206,7 @@ mod tests {
             answer("c:3", Outcome::Failure { error: "no answer within 2 s".to_owned() }),
         ])
         .to_string();
-        for part in ["leader", "2: 7 (lag 7), 3: 14", "follower", "1: heard 12 ms ago, 3: -", "no answer within 2 s", "c:3"] {
+        for part in ["leader", "2: 7 (lag 7), 3: 14, failed", "follower", "1: heard 12 ms ago, 3: failed", "no answer within 2 s", "c:3"] {
             assert!(shown.contains(part), "no {part:?} in\n{shown}");
         }
     }

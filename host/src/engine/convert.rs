@@ -44,6 +44,12 @@ pub(super) fn lent_config<'a>(config: &Config, voters: &'a [u64]) -> guest::Conf
         lease_reads: config.lease_reads,
         max_clock_drift: config.max_clock_drift,
         disk_stall_timeout_ms: millis(config.disk_stall_timeout),
+        failure: guest::FailureConfig {
+            threshold: config.failure.threshold,
+            acceptable_pause_ms: millis(config.failure.acceptable_pause),
+            min_deviation_ms: millis(config.failure.min_deviation),
+            window: narrow(config.failure.window),
+        },
     }
 }
 
@@ -155,7 +161,7 @@ impl From<guest::NodeStatus> for Status {
     fn from(status: guest::NodeStatus) -> Self {
         let peer = |it: guest::PeerStatus| {
             let silent = Duration::from_millis(it.silent_ms);
-            PeerStatus { id: NodeId(it.id), match_index: LogIndex(it.match_index), silent }
+            PeerStatus { id: NodeId(it.id), match_index: LogIndex(it.match_index), silent, suspicion: it.suspicion, failed: it.failed }
         };
         let counters = status.counters;
         Self {
@@ -191,6 +197,6 @@ impl From<guest::NodeStatus> for Status {
     }
 }
 
-fn or_none(node: Option<u64>) -> NodeId {
+pub(super) fn or_none(node: Option<u64>) -> NodeId {
     node.map_or(NodeId::NONE, NodeId)
 }

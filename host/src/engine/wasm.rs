@@ -1,11 +1,11 @@
 //! The core in its sandbox: a component under wasmtime.
 //!
-//! An instance has a clock, randomness and the four interfaces of `wit/` and nothing else: each is linked by name, so a component that
+//! An instance has a clock, randomness and the five interfaces of `wit/` and nothing else: each is linked by name, so a component that
 //! imports anything more can't be loaded. It is bounded in memory and in the time that a call may take.
 
 use std::sync::Arc;
 
-use amaters_cluster_core::{Config, Effect, LogLevel, NodeId, Operation, Status, Ticket, Token};
+use amaters_cluster_core::{Config, Effect, FailureEvent, LogLevel, NodeId, Operation, Status, Term, Ticket, Token};
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, Trap};
 use wasmtime_wasi::clocks::{HostMonotonicClock, WasiClocks, WasiClocksCtxView};
@@ -13,12 +13,12 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::convert::{SetupFailed, lent_config};
+use super::convert::{SetupFailed, lent_config, or_none};
 use super::sandbox::{Sandbox, Ticker};
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
 
 use bindings::RaftNode;
-use bindings::amaters::cluster::{log, network, state_machine, storage};
+use bindings::amaters::cluster::{events, log, network, state_machine, storage};
 use bindings::exports::amaters::cluster::node as guest;
 
 /// What `wit/` says, in Rust: generated.
@@ -178,6 +178,7 @@ fn linker<D: Driver>(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host<
     network::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     state_machine::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    events::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     Ok(linker)
 }
 
@@ -223,6 +224,20 @@ impl<D: Driver> log::Host for Host<D> {
             self.last_words = Some(message.clone());
         }
         self.driver.carry_out(Effect::Log { level, message });
+    }
+}
+
+impl<D: Driver> events::Host for Host<D> {
+    fn peer_failed(&mut self, peer: u64) {
+        self.driver.carry_out(Effect::Failure { event: FailureEvent::Failed { peer: NodeId(peer) } });
+    }
+
+    fn peer_recovered(&mut self, peer: u64) {
+        self.driver.carry_out(Effect::Failure { event: FailureEvent::Recovered { peer: NodeId(peer) } });
+    }
+
+    fn leader_changed(&mut self, term: u64, leader: Option<u64>) {
+        self.driver.carry_out(Effect::LeaderChanged { term: Term(term), leader: or_none(leader) });
     }
 }
 

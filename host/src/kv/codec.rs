@@ -3,11 +3,12 @@
 //! One byte of version, then postcard. The log keeps commands for as long as it lives, so a version once written stays readable: a change that is
 //! not a new last variant of an enum takes a new version. Byte strings are borrowed on both sides, so nothing is copied but into the result.
 
+use amaters_cluster_core::FencingToken;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes as Slice;
 
-use super::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use super::{MAX_FENCE_NAME_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 /// The version of the encoding.
 const VERSION: u8 = 1;
@@ -52,8 +53,33 @@ pub enum Write<'a> {
         /// What to append.
         value: &'a Slice,
     },
-    /// Removes all keys. Gives [`Reply::Done`].
+    /// Removes all keys. Gives [`Reply::Done`]. Fences stay: whoever held one before must not come back by it.
     FlushAll,
+    /// Issues the next token of a fence, greater than all before it of any fence. Gives [`Reply::Token`].
+    FenceNext {
+        /// The fence.
+        name: &'a Slice,
+    },
+    /// Removes a fence: no token of it is good any more. Gives 1 if it was there, or 0.
+    FenceDrop {
+        /// The fence.
+        name: &'a Slice,
+    },
+    /// [`Write::Set`], if the fence lets the token through; else gives [`Failure::Stale`].
+    FencedSet {
+        /// The fence.
+        name: &'a Slice,
+        /// What the writer holds.
+        token: FencingToken,
+        /// The key.
+        key: &'a Slice,
+        /// Its new value.
+        value: &'a Slice,
+        /// When to set it.
+        condition: Condition,
+        /// Whether the old value is wanted.
+        get: bool,
+    },
 }
 
 /// When [`Write::Set`] sets.
@@ -103,6 +129,13 @@ pub enum Query<'a> {
         /// Leaves out all keys where it is not `string`.
         kind: Option<&'a Slice>,
     },
+    /// Whether a fence lets a token through: 1, or 0.
+    FenceCheck {
+        /// The fence.
+        name: &'a Slice,
+        /// The token.
+        token: FencingToken,
+    },
 }
 
 /// What a command or a query gave.
@@ -131,6 +164,8 @@ pub enum Reply<'a> {
     },
     /// It was not carried out.
     Failed(Failure),
+    /// A fencing token.
+    Token(FencingToken),
 }
 
 /// Why a command or a query was not carried out. The same on every node.
@@ -156,6 +191,18 @@ pub enum Failure {
     PatternTooLong,
     /// The bytes are no command or query of a version that this node knows.
     NotUnderstood,
+    /// A fence's name is longer than [`MAX_FENCE_NAME_BYTES`].
+    FenceNameTooLong {
+        /// How long it is.
+        bytes: u64,
+    },
+    /// There are [`MAX_FENCES`](super::MAX_FENCES) already.
+    TooManyFences,
+    /// The writer's token is not good any more: its fence has issued another since, or has been removed.
+    Stale {
+        /// The fence's last token; none where there is no such fence.
+        last: Option<FencingToken>,
+    },
 }
 
 impl<'a> Write<'a> {
@@ -168,6 +215,8 @@ impl<'a> Write<'a> {
             Self::MSet(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len() + 8).sum(),
             Self::Del(keys) => total(keys),
             Self::FlushAll => 0,
+            Self::FenceNext { name } | Self::FenceDrop { name } => name.len(),
+            Self::FencedSet { name, key, value, .. } => name.len() + key.len() + value.len() + TOKEN_BYTES,
         };
         encode(self, payload)
     }
@@ -178,10 +227,10 @@ impl<'a> Write<'a> {
         decode(bytes)
     }
 
-    /// Checks keys and values against the limits.
+    /// Checks keys, values and names against the limits.
     ///
     /// # Errors
-    /// [`Failure::KeyTooLong`] or [`Failure::ValueTooLong`] of the first that is.
+    /// [`Failure::KeyTooLong`], [`Failure::ValueTooLong`] or [`Failure::FenceNameTooLong`] of the first that is.
     pub fn check(&self) -> Result<(), Failure> {
         match self {
             Self::Set { key, value, .. } | Self::Append { key, value } => check_pair(key, value),
@@ -189,6 +238,8 @@ impl<'a> Write<'a> {
             Self::MSet(pairs) => pairs.iter().try_for_each(|(key, value)| check_pair(key, value)),
             Self::Del(keys) => keys.iter().try_for_each(|key| check_key(key)),
             Self::FlushAll => Ok(()),
+            Self::FenceNext { name } | Self::FenceDrop { name } => check_fence(name),
+            Self::FencedSet { name, key, value, .. } => check_fence(name).and_then(|()| check_pair(key, value)),
         }
     }
 }
@@ -204,6 +255,7 @@ impl<'a> Query<'a> {
             Self::Scan { after, pattern, kind, .. } => {
                 [after, pattern, kind].iter().filter_map(|slice| **slice).map(|slice| slice.len()).sum()
             }
+            Self::FenceCheck { name, .. } => name.len() + TOKEN_BYTES,
         };
         encode(self, payload)
     }
@@ -214,15 +266,16 @@ impl<'a> Query<'a> {
         decode(bytes)
     }
 
-    /// Checks keys against the limits.
+    /// Checks keys and names against the limits.
     ///
     /// # Errors
-    /// [`Failure::KeyTooLong`] of the first that is.
+    /// [`Failure::KeyTooLong`] or [`Failure::FenceNameTooLong`] of the first that is.
     pub fn check(&self) -> Result<(), Failure> {
         match self {
             Self::Get { key } | Self::StrLen { key } | Self::Type { key } => check_key(key),
             Self::MGet(keys) | Self::Exists(keys) => keys.iter().try_for_each(|key| check_key(key)),
             Self::DbSize | Self::Scan { .. } => Ok(()),
+            Self::FenceCheck { name, .. } => check_fence(name),
         }
     }
 }
@@ -236,7 +289,7 @@ impl<'a> Reply<'a> {
             Self::Value(value) => value.map_or(0, |value| value.len()),
             Self::Values(values) => values.iter().map(|value| value.map_or(1, |value| value.len() + 5)).sum(),
             Self::Scanned { keys, resume_after } => total(keys) + resume_after.map_or(0, |key| key.len()),
-            Self::Integer(_) | Self::Type { .. } | Self::Failed(_) => 0,
+            Self::Integer(_) | Self::Type { .. } | Self::Failed(_) | Self::Token(_) => 0,
         };
         encode(self, payload)
     }
@@ -250,6 +303,9 @@ impl<'a> Reply<'a> {
 
 /// Room for the version, the variant, lengths and the small fields of any of the enums above.
 const OVERHEAD: usize = 24;
+
+/// Room for a token beyond that.
+const TOKEN_BYTES: usize = 20;
 
 fn total(slices: &[&Slice]) -> usize {
     slices.iter().map(|slice| slice.len() + 4).sum()
@@ -272,6 +328,10 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 
 fn check_key(key: &[u8]) -> Result<(), Failure> {
     if key.len() > MAX_KEY_BYTES { Err(Failure::KeyTooLong { bytes: key.len() as u64 }) } else { Ok(()) }
+}
+
+fn check_fence(name: &[u8]) -> Result<(), Failure> {
+    if name.len() > MAX_FENCE_NAME_BYTES { Err(Failure::FenceNameTooLong { bytes: name.len() as u64 }) } else { Ok(()) }
 }
 
 fn check_pair(key: &[u8], value: &[u8]) -> Result<(), Failure> {

@@ -8,16 +8,19 @@
 //! Results are those of Redis' string commands, which the front end in [`resp`](crate::resp) words.
 
 mod codec;
+mod fences;
 mod glob;
 mod number;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use amaters_cluster_core::Committed;
+use amaters_cluster_core::{Committed, EntryId};
 use bytes::Bytes;
 
 use crate::state_machine::{ApplyResult, StateMachine};
+
+use fences::Fences;
 
 pub use codec::{Condition, Failure, Query, Reply, Write};
 pub(crate) use glob::matches as glob_matches;
@@ -35,6 +38,10 @@ pub const MAX_VALUE_BYTES: usize = 1 << 20;
 pub const MAX_PATTERN_BYTES: usize = 1 << 10;
 /// The most bytes of values in one answer to [`Query::MGet`].
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
+/// The longest name of a fence, in bytes.
+pub const MAX_FENCE_NAME_BYTES: usize = 256;
+/// The most fences: with names and tokens they take some 20 MiB. [`Write::FenceDrop`] makes room.
+pub const MAX_FENCES: usize = 64 << 10;
 /// The most keys that one [`Query::Scan`] looks at.
 pub const MAX_SCAN_COUNT: u32 = 1 << 10;
 /// A scan ends early once it has looked at this many bytes of keys, so that long keys don't hold up the node.
@@ -44,11 +51,12 @@ const MAX_SCAN_BYTES: usize = 256 << 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyValue {
     entries: Table,
+    fences: Fences,
 }
 
 impl StateMachine for KeyValue {
     fn apply(&mut self, commands: &[Committed]) -> Vec<ApplyResult> {
-        commands.iter().map(|committed| self.write(&committed.command)).collect()
+        commands.iter().map(|it| self.write(EntryId { term: it.term, index: it.index }, &it.command)).collect()
     }
 
     fn query(&self, query: &[u8]) -> ApplyResult {
@@ -66,8 +74,8 @@ impl KeyValue {
         Self::default()
     }
 
-    /// Carries out one encoded [`Write`], and gives its encoded [`Reply`].
-    pub fn write(&mut self, command: &[u8]) -> Bytes {
+    /// Carries out one encoded [`Write`], and gives its encoded [`Reply`]. `entry` is the one that holds it in the log.
+    pub fn write(&mut self, entry: EntryId, command: &[u8]) -> Bytes {
         let Some(command) = Write::decode(command) else { return Reply::Failed(Failure::NotUnderstood).encode() };
         if let Err(failure) = command.check() {
             return Reply::Failed(failure).encode();
@@ -88,6 +96,12 @@ impl KeyValue {
                 self.entries.clear();
                 Reply::Done.encode()
             }
+            Write::FenceNext { name } => self.fences.next(name, entry).map_or_else(Reply::Failed, Reply::Token).encode(),
+            Write::FenceDrop { name } => count(usize::from(self.fences.remove(name))).encode(),
+            Write::FencedSet { name, token, key, value, condition, get } => match self.fences.admits(name, token) {
+                Ok(()) => self.set(key, value, condition, get),
+                Err(stale) => Reply::Failed(stale).encode(),
+            },
         }
     }
 
@@ -140,6 +154,7 @@ impl KeyValue {
             Query::Type { key } => Reply::Type { exists: self.entries.get(key).is_some() },
             Query::DbSize => count(self.entries.len()),
             Query::Scan { after, count, pattern, kind } => self.scan(*after, *count, *pattern, *kind),
+            Query::FenceCheck { name, token } => count(usize::from(self.fences.admits(name, *token).is_ok())),
         }
     }
 

@@ -1,10 +1,13 @@
 use std::collections::BTreeSet;
 
-use amaters_cluster_core::{Committed, LogIndex, Term};
+use amaters_cluster_core::{Committed, EntryId, FencingToken, LogIndex, Term};
 use bytes::Bytes;
 use serde_bytes::Bytes as Slice;
 
-use super::{Condition, Failure, KeyValue, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_VALUE_BYTES, Query, Reply, Write};
+use super::{
+    Condition, Failure, KeyValue, MAX_ANSWER_BYTES, MAX_FENCE_NAME_BYTES, MAX_FENCES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_VALUE_BYTES,
+    Query, Reply, Write,
+};
 use crate::state_machine::StateMachine;
 
 fn slice(text: &str) -> &Slice {
@@ -15,9 +18,18 @@ fn set<'a>(key: &'a str, value: &'a str) -> Write<'a> {
     Write::Set { key: slice(key), value: slice(value), condition: Condition::Always, get: false }
 }
 
+fn entry(term: u64, index: u64) -> EntryId {
+    EntryId { term: Term(term), index: LogIndex(index) }
+}
+
 #[track_caller]
 fn expect_write(map: &mut KeyValue, command: &Write<'_>, expected: &Reply<'_>) {
-    let reply = map.write(&command.encode());
+    expect_write_at(map, entry(1, 1), command, expected);
+}
+
+#[track_caller]
+fn expect_write_at(map: &mut KeyValue, entry: EntryId, command: &Write<'_>, expected: &Reply<'_>) {
+    let reply = map.write(entry, &command.encode());
     assert_eq!(&Reply::decode(&reply).unwrap(), expected, "{command:?}");
 }
 
@@ -202,7 +214,7 @@ fn what_is_not_understood_is_refused_and_changes_nothing() {
     bad.push([&good[..], &[0]].concat());
     bad.push(set("a", "b").encode()[..5].to_vec());
     for bytes in bad {
-        let reply = map.write(&bytes);
+        let reply = map.write(entry(1, 1), &bytes);
         assert_eq!(Reply::decode(&reply), Some(Reply::Failed(Failure::NotUnderstood)), "{bytes:?}");
         let reply = map.query(&bytes);
         assert_eq!(Reply::decode(&reply), Some(Reply::Failed(Failure::NotUnderstood)), "{bytes:?}");
@@ -212,7 +224,9 @@ fn what_is_not_understood_is_refused_and_changes_nothing() {
 
 #[test]
 fn the_encoding_is_the_one_that_logs_already_hold() {
-    let golden: [(Bytes, &[u8]); 10] = [
+    let token = FencingToken { term: Term(3), sequence: 300 };
+    let fenced = Write::FencedSet { name: slice("f"), token, key: slice("k"), value: slice("v"), condition: Condition::Always, get: true };
+    let golden: [(Bytes, &[u8]); 15] = [
         (set("k", "v").encode(), b"\x01\x00\x01k\x01v\x00\x00"),
         (Write::GetDel { key: slice("k") }.encode(), b"\x01\x01\x01k"),
         (Write::MSet(vec![(slice("k"), slice("v"))]).encode(), b"\x01\x02\x01\x01k\x01v"),
@@ -223,6 +237,11 @@ fn the_encoding_is_the_one_that_logs_already_hold() {
         (Reply::Done.encode(), b"\x01\x00"),
         (value("v").encode(), b"\x01\x02\x01\x01v"),
         (Query::DbSize.encode(), b"\x01\x05"),
+        (Write::FenceNext { name: slice("f") }.encode(), b"\x01\x07\x01f"),
+        (Write::FenceDrop { name: slice("f") }.encode(), b"\x01\x08\x01f"),
+        (fenced.encode(), b"\x01\x09\x01f\x03\xac\x02\x01k\x01v\x00\x01"),
+        (Query::FenceCheck { name: slice("f"), token }.encode(), b"\x01\x07\x01f\x03\xac\x02"),
+        (Reply::Token(token).encode(), b"\x01\x07\x03\xac\x02"),
     ];
     for (encoded, expected) in golden {
         assert_eq!(encoded, expected);
@@ -244,4 +263,79 @@ fn results_come_in_the_order_of_commands() {
     let results = map.apply(&commands);
     let numbers: Vec<_> = results.iter().map(|result| Reply::decode(result).unwrap()).collect();
     assert_eq!(numbers, [Reply::Integer(2), Reply::Integer(4), Reply::Integer(6)]);
+}
+
+#[test]
+fn a_fence_lets_only_its_last_token_through() {
+    let mut map = KeyValue::new();
+    let token = |term, sequence| FencingToken { term: Term(term), sequence };
+    let next = Write::FenceNext { name: slice("lock") };
+    let set = |token| Write::FencedSet {
+        name: slice("lock"),
+        token,
+        key: slice("k"),
+        value: slice("v"),
+        condition: Condition::Always,
+        get: false,
+    };
+    let check = |token| Query::FenceCheck { name: slice("lock"), token };
+    let stale = |last| Reply::Failed(Failure::Stale { last });
+
+    expect_query(&map, &check(token(9, 9)), &Reply::Integer(0));
+    expect_write_at(&mut map, entry(1, 4), &set(token(9, 9)), &stale(None));
+    expect_write_at(&mut map, entry(1, 5), &next, &Reply::Token(token(1, 5)));
+    expect_query(&map, &check(token(1, 5)), &Reply::Integer(1));
+    expect_write_at(&mut map, entry(1, 6), &set(token(1, 5)), &Reply::Done);
+
+    // Somebody else gets it, from a later leader.
+    expect_write_at(&mut map, entry(2, 8), &next, &Reply::Token(token(2, 8)));
+    expect_query(&map, &check(token(1, 5)), &Reply::Integer(0));
+    expect_write_at(&mut map, entry(2, 9), &Write::Del(vec![slice("k")]), &Reply::Integer(1));
+    expect_write_at(&mut map, entry(2, 10), &set(token(1, 5)), &stale(Some(token(2, 8))));
+    expect_query(&map, &Query::DbSize, &Reply::Integer(0));
+    expect_write_at(&mut map, entry(2, 11), &set(token(2, 8)), &Reply::Done);
+
+    // Another fence's tokens come from the same numbers, and are checked on their own.
+    expect_write_at(&mut map, entry(2, 12), &Write::FenceNext { name: slice("other") }, &Reply::Token(token(2, 12)));
+    expect_query(&map, &check(token(2, 8)), &Reply::Integer(1));
+}
+
+#[test]
+fn no_fence_comes_back_for_those_who_held_it_before() {
+    let mut map = KeyValue::new();
+    let (first, second) = (FencingToken { term: Term(1), sequence: 1 }, FencingToken { term: Term(1), sequence: 4 });
+    let next = Write::FenceNext { name: slice("lock") };
+    let check = |token| Query::FenceCheck { name: slice("lock"), token };
+    expect_write_at(&mut map, entry(1, 1), &next, &Reply::Token(first));
+    expect_write_at(&mut map, entry(1, 2), &Write::FlushAll, &Reply::Done);
+    expect_query(&map, &check(first), &Reply::Integer(1));
+    expect_write_at(&mut map, entry(1, 3), &Write::FenceDrop { name: slice("lock") }, &Reply::Integer(1));
+    expect_query(&map, &check(first), &Reply::Integer(0));
+    expect_write_at(&mut map, entry(1, 4), &next, &Reply::Token(second));
+    expect_query(&map, &check(first), &Reply::Integer(0));
+    expect_query(&map, &check(second), &Reply::Integer(1));
+    expect_write_at(&mut map, entry(1, 5), &Write::FenceDrop { name: slice("none") }, &Reply::Integer(0));
+}
+
+#[test]
+fn fences_are_bounded_in_number_and_by_their_names() {
+    let mut map = KeyValue::new();
+    let next = |map: &mut KeyValue, index, name: &str| {
+        let reply = map.write(entry(1, index), &Write::FenceNext { name: slice(name) }.encode());
+        match Reply::decode(&reply) {
+            Some(Reply::Token(_)) => Ok(()),
+            Some(Reply::Failed(failure)) => Err(failure),
+            other => panic!("{other:?}"),
+        }
+    };
+    for n in 1..=MAX_FENCES as u64 {
+        assert_eq!(next(&mut map, n, &n.to_string()), Ok(()));
+    }
+    let index = MAX_FENCES as u64 + 1;
+    assert_eq!(next(&mut map, index, "one more"), Err(Failure::TooManyFences));
+    assert_eq!(next(&mut map, index, "1"), Ok(()), "those that are there go on");
+    expect_write(&mut map, &Write::FenceDrop { name: slice("2") }, &Reply::Integer(1));
+    assert_eq!(next(&mut map, index, &"n".repeat(MAX_FENCE_NAME_BYTES)), Ok(()));
+    let bytes = MAX_FENCE_NAME_BYTES as u64 + 1;
+    assert_eq!(next(&mut map, index, &"n".repeat(MAX_FENCE_NAME_BYTES + 1)), Err(Failure::FenceNameTooLong { bytes }));
 }

@@ -3,6 +3,7 @@
 use serde_bytes::Bytes as Slice;
 
 use super::cursors::Cursors;
+use super::fence;
 use super::reply::Refusal;
 use super::request::Args;
 use crate::kv::{Condition, MAX_SCAN_COUNT, Query, Write, parse_i64};
@@ -10,13 +11,22 @@ use crate::kv::{Condition, MAX_SCAN_COUNT, Query, Write, parse_i64};
 type WriteResult<'a> = Result<Write<'a>, Refusal>;
 type ReadResult<'a> = Result<Query<'a>, Refusal>;
 
+/// `SET key value [NX|XX] [GET] [FENCE name token]`.
 pub(super) fn set(args: Args<'_>) -> WriteResult<'_> {
     const EXPIRY: [&[u8]; 5] = [b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"];
-    let (mut condition, mut get) = (Condition::Always, false);
-    for option in args.from(3) {
+    let (mut condition, mut get, mut guard) = (Condition::Always, false, None);
+    let mut index = 3;
+    while index < args.len() {
+        let option = args.get(index);
+        index += 1;
         condition = match condition {
             _ if option.eq_ignore_ascii_case(b"GET") => {
                 get = true;
+                continue;
+            }
+            _ if option.eq_ignore_ascii_case(b"FENCE") && guard.is_none() && index + 2 <= args.len() => {
+                guard = Some((slice(args, index), fence::token(args.get(index + 1))?));
+                index += 2;
                 continue;
             }
             Condition::Always | Condition::IfAbsent if option.eq_ignore_ascii_case(b"NX") => Condition::IfAbsent,
@@ -27,7 +37,11 @@ pub(super) fn set(args: Args<'_>) -> WriteResult<'_> {
             _ => return Err(Refusal::SYNTAX),
         };
     }
-    Ok(Write::Set { key: key(args), value: slice(args, 2), condition, get })
+    let (key, value) = (key(args), slice(args, 2));
+    Ok(match guard {
+        None => Write::Set { key, value, condition, get },
+        Some((name, token)) => Write::FencedSet { name, token, key, value, condition, get },
+    })
 }
 
 pub(super) fn getset(args: Args<'_>) -> WriteResult<'_> {

@@ -13,7 +13,7 @@ use serde_bytes::Bytes as Slice;
 
 use super::metrics::RespMetrics;
 use crate::error::RaftError;
-use crate::kv::{Failure, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_VALUE_BYTES, Reply};
+use crate::kv::{Failure, MAX_ANSWER_BYTES, MAX_FENCE_NAME_BYTES, MAX_FENCES, MAX_KEY_BYTES, MAX_PATTERN_BYTES, MAX_VALUE_BYTES, Reply};
 
 /// The version of the protocol that a client has asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl Output {
                 self.shared(&Borrowed2::Array(&[Borrowed2::BulkString(cursor.as_bytes()), Borrowed2::Array(&keys)]));
             }
             Reply::Failed(failure) => self.refuse(&Refusal::from(*failure)),
+            Reply::Token(token) => self.shared(&Borrowed2::BulkString(token.to_string().as_bytes())),
         }
     }
 
@@ -191,6 +192,14 @@ impl From<Failure> for Refusal {
             Failure::AnswerTooLong => format!("ERR the values have more than {MAX_ANSWER_BYTES} bytes: ask for fewer keys").into(),
             Failure::PatternTooLong => format!("ERR the pattern is too long: at most {MAX_PATTERN_BYTES} bytes are allowed").into(),
             Failure::NotUnderstood => Self::new("ERR a node does not understand this command: are all nodes of the same version?"),
+            Failure::FenceNameTooLong { bytes } => {
+                format!("ERR the fence's name has {bytes} bytes: at most {MAX_FENCE_NAME_BYTES} are allowed").into()
+            }
+            Failure::TooManyFences => format!("ERR there are {MAX_FENCES} fences already: make room with FENCE DROP").into(),
+            Failure::Stale { last: Some(last) } => {
+                format!("FENCED the token is out of date: {last} has been issued since, and its holder replaces this one").into()
+            }
+            Failure::Stale { last: None } => Self::new("FENCED there is no such fence, or no more: FENCE NEXT gives a token"),
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Run {
 
 impl Item {
     pub(super) fn write(write: &Write<'_>) -> Self {
-        let values = usize::from(matches!(write, Write::Set { get: true, .. } | Write::GetDel { .. }));
+        let values = usize::from(matches!(write, Write::Set { get: true, .. } | Write::FencedSet { get: true, .. } | Write::GetDel { .. }));
         Self { kind: Kind::Write, bytes: write.encode(), values }
     }
 

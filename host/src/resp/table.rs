@@ -3,7 +3,8 @@
 use super::local::Local;
 use super::reply::{Refusal, Value};
 use super::request::Args;
-use super::{data, introspect, local};
+use super::run::Item;
+use super::{data, fence, introspect, local};
 use crate::kv::{Query, Write};
 
 /// A command that clients can send.
@@ -34,6 +35,8 @@ pub(super) enum Handler {
     Write(for<'a> fn(Args<'a>) -> Result<Write<'a>, Refusal>),
     /// It is a linearizable read, unless the connection is content with less.
     Read(for<'a> fn(Args<'a>) -> Result<Query<'a>, Refusal>),
+    /// One or the other, by its second word.
+    Either(for<'a> fn(Args<'a>) -> Result<Item, Refusal>),
     /// A linearizable read that goes on where a cursor stands.
     Scan,
     /// It asks the node for its state.
@@ -63,7 +66,7 @@ const ABOUT: &[&str] = &["loading", "stale"];
 
 /// All commands. The most frequent stand first.
 #[rustfmt::skip]
-pub(super) static COMMANDS: [Command; 34] = [
+pub(super) static COMMANDS: [Command; 35] = [
     command("set",      -3, WRITE,       ONE_KEY,  Handler::Write(data::set)),
     command("get",       2, READ,        ONE_KEY,  Handler::Read(data::get)),
     command("incr",      2, FAST_WRITE,  ONE_KEY,  Handler::Write(data::incr)),
@@ -82,6 +85,7 @@ pub(super) static COMMANDS: [Command; 34] = [
     command("unlink",   -2, FAST_REMOVE, ALL_KEYS, Handler::Write(data::del)),
     command("dbsize",    1, READ,        NO_KEY,   Handler::Read(data::dbsize)),
     command("scan",     -2, SLOW_READ,   NO_KEY,   Handler::Scan),
+    command("fence",    -2, FAST_WRITE,  NO_KEY,   Handler::Either(fence::fence)),
     command("flushall", -1, REMOVE,      NO_KEY,   Handler::Write(data::flush)),
     command("flushdb",  -1, REMOVE,      NO_KEY,   Handler::Write(data::flush)),
     command("ping",     -1, FAST,        NO_KEY,   Handler::Local(local::ping)),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, NodeId, NodeState, SessionChange, SessionId, SessionStamp, Status, Term};
+use amaters_cluster_core::{EntryId, LogIndex, NodeId, NodeState, SessionChange, SessionId, SessionStamp, Status, Term};
 use bytes::Bytes;
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,6 +32,8 @@ struct Fake {
     map: Arc<Mutex<KeyValue>>,
     /// The sessions that are open, and the results of their commands.
     sessions: Arc<Mutex<BTreeMap<SessionId, BTreeMap<u64, Bytes>>>>,
+    /// How many writes came.
+    written: Arc<Mutex<u64>>,
     /// The runs that came: their kind and their length.
     runs: Arc<Mutex<Vec<(char, usize)>>>,
     /// Makes every request fail.
@@ -41,14 +43,18 @@ struct Fake {
 impl Backend for Fake {
     async fn write(&self, commands: Vec<Bytes>, session: Option<SessionStamp>) -> Vec<RaftResult<Bytes>> {
         self.runs.lock().unwrap().push(('w', commands.len()));
-        let mut map = self.map.lock().unwrap();
+        let (mut map, mut written) = (self.map.lock().unwrap(), self.written.lock().unwrap());
+        let mut write = |command: &Bytes| {
+            *written += 1;
+            map.write(EntryId { term: Term(3), index: LogIndex(*written) }, command)
+        };
         let mut sessions = self.sessions.lock().unwrap();
         let mut carry_out = |(number, command): (u64, &Bytes)| match session.map(|first| first.later(number)) {
-            None => Ok(map.write(command)),
+            None => Ok(write(command)),
             Some(SessionStamp { session, sequence, acknowledged }) => {
                 let results = sessions.get_mut(&session).ok_or(RaftError::SessionExpired)?;
                 *results = results.split_off(&acknowledged);
-                Ok(results.entry(sequence).or_insert_with(|| map.write(command)).clone())
+                Ok(results.entry(sequence).or_insert_with(|| write(command)).clone())
             }
         };
         let outcome = |command| self.failure.map_or_else(|| carry_out(command), |failure| Err(failure()));

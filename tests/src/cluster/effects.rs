@@ -51,6 +51,8 @@ impl Cluster {
                 Event::Rejected(id, requests)
             }
             Effect::Log { level, message } => Event::Noted(id, level, message),
+            Effect::Failure { event } => Event::Judged(id, event),
+            Effect::LeaderChanged { term, leader } => Event::Follows(id, term, leader),
         };
         self.events.push(event);
     }

@@ -226,7 +226,7 @@ impl Stage {
                 Event::Served(id, tokens) => self.served(id, &tokens)?,
                 Event::Done(id, tokens) => self.done(id, &tokens)?,
                 Event::Rejected(id, requests) => self.rejected(id, &requests)?,
-                Event::Noted(_, LogLevel::Debug | LogLevel::Info, _) => {}
+                Event::Noted(_, LogLevel::Debug | LogLevel::Info, _) | Event::Judged(..) | Event::Follows(..) => {}
                 Event::Noted(id, _, message) => self.say(format!("{id} warns: {message}")),
             }
         }

@@ -180,7 +180,7 @@ impl World<'_> {
                 coverage.note(message);
                 Ledger::check_note(*node, *level, message)
             }
-            Event::Submitted(..) => Ok(()),
+            Event::Submitted(..) | Event::Judged(..) | Event::Follows(..) => Ok(()),
         })?;
         for event in &events {
             self.cover_replies(event, term);
@@ -244,5 +244,7 @@ fn show(event: &Event) -> String {
         Event::Done(id, tokens) => format!("node {id} is done with {tokens:?}"),
         Event::Rejected(id, requests) => format!("node {id} turns down {requests:?}"),
         Event::Noted(id, _, message) => format!("node {id} says: {message}"),
+        Event::Judged(id, event) => format!("node {id} has changed its mind: {event:?}"),
+        Event::Follows(id, term, leader) => format!("node {id} knows of the leader {leader} of term {term}"),
     }
 }

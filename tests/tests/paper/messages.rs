@@ -37,7 +37,14 @@ pub(crate) fn conflict(term: u64, rejected: u64, conflict: Place, first_of_term:
 }
 
 pub(crate) fn heartbeat(term: u64, commit: u64) -> Message {
-    Message::HeartbeatRequest(HeartbeatRequest { term: Term(term), commit_index: LogIndex(commit), round: 0, sent_at: None })
+    Message::HeartbeatRequest(HeartbeatRequest {
+        term: Term(term),
+        commit_index: LogIndex(commit),
+        round: 0,
+        sent_at: None,
+        failed: Vec::new(),
+        doubtful: Vec::new(),
+    })
 }
 
 pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {

@@ -188,7 +188,7 @@ impl Subject {
             Effect::ServeReads { tokens } => reaction.served.extend(tokens),
             Effect::Done { tokens } => reaction.done.extend(tokens),
             Effect::Reject { requests } => reaction.rejected.extend(requests),
-            Effect::Reply { .. } | Effect::Log { .. } => {}
+            Effect::Reply { .. } | Effect::Log { .. } | Effect::Failure { .. } | Effect::LeaderChanged { .. } => {}
         }
     }
 }

@@ -104,6 +104,45 @@ async fn sessions() {
     .await;
 }
 
+#[tokio::test]
+async fn fencing_tokens() {
+    // The fake node's entries are of term 3, and their indexes grow by one with each write.
+    run(&[
+        ("FENCE NEXT lock", "$41\r\n00000000000000000003:00000000000000000001\r\n"),
+        ("FENCE CHECK lock 00000000000000000003:00000000000000000001", ":1\r\n"),
+        ("fence check lock 3:1", ":1\r\n"),
+        ("SET a 1 FENCE lock 3:1", "+OK\r\n"),
+        ("FENCE NEXT lock", "$41\r\n00000000000000000003:00000000000000000003\r\n"),
+        ("FENCE CHECK lock 3:1", ":0\r\n"),
+        ("FENCE CHECK lock 3:3", ":1\r\n"),
+        ("FENCE CHECK none 3:3", ":0\r\n"),
+        (
+            "SET a 2 FENCE lock 3:1",
+            "-FENCED the token is out of date: 00000000000000000003:00000000000000000003 has been issued since, and its holder replaces this one\r\n",
+        ),
+        ("SET a 2 FENCE none 3:1", "-FENCED there is no such fence, or no more: FENCE NEXT gives a token\r\n"),
+        ("SET a 2 XX FENCE lock 3:3 GET", "$1\r\n1\r\n"),
+        ("SET a 3 fence lock 3:3 nx", "$-1\r\n"),
+        ("GET a", "$1\r\n2\r\n"),
+        ("FLUSHALL", "+OK\r\n"),
+        ("FENCE CHECK lock 3:1", ":0\r\n"),
+        ("FENCE DROP lock", ":1\r\n"),
+        ("FENCE DROP lock", ":0\r\n"),
+        ("FENCE CHECK lock 3:3", ":0\r\n"),
+        ("SET a 2 FENCE lock", "-ERR syntax error\r\n"),
+        ("SET a 2 FENCE lock 3:1 FENCE lock 3:1", "-ERR syntax error\r\n"),
+        (
+            "FENCE CHECK lock 3",
+            "-ERR expected a fencing token: two numbers of at most 20 digits and 64 bits with a colon between them, as 7:1234\r\n",
+        ),
+        ("FENCE NEXT", "-ERR wrong number of arguments for 'fence|next' command\r\n"),
+        ("FENCE CHECK lock", "-ERR wrong number of arguments for 'fence|check' command\r\n"),
+        ("FENCE", "-ERR wrong number of arguments for 'fence' command\r\n"),
+        ("FENCE PULL lock", "-ERR unknown subcommand 'PULL'. Try FENCE HELP.\r\n"),
+    ])
+    .await;
+}
+
 /// In a session, an unknown outcome is told with the way to find out.
 #[tokio::test]
 async fn an_unknown_outcome_in_a_session_says_how_to_go_on() {
@@ -117,6 +156,18 @@ async fn an_unknown_outcome_in_a_session_says_how_to_go_on() {
         )
     };
     expect(&mut client, format!("+OK\r\n{}{}", words(7), words(8)).as_bytes()).await;
+}
+
+#[tokio::test]
+async fn a_fence_with_too_long_a_name_is_refused_before_the_log_has_it() {
+    let fake = Fake::default();
+    let server = Server::start(fake.clone(), RespLimits::default()).await;
+    let mut client = server.connect().await;
+    send(&mut client, &request(&[b"FENCE", b"NEXT", &[b'n'; 257]])).await;
+    expect(&mut client, b"-ERR the fence's name has 257 bytes: at most 256 are allowed\r\n").await;
+    send(&mut client, &request(&[b"FENCE", b"NEXT", &[b'n'; 256]])).await;
+    expect(&mut client, b"$41\r\n").await;
+    assert_eq!(*fake.runs.lock().unwrap(), [('w', 1)]);
 }
 
 #[tokio::test]
