@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{Applied, Committed, Effect, LogLevel, NodeId, Rejected, Rejection, Reply, SessionChange, Token};
+use amaters_cluster_core::{Applied, Committed, Effect, LogLevel, NodeId, Rejected, Reply, SessionChange, Token};
 use tokio::sync::oneshot;
 
 use crate::engine::{Control, Driver, Proposal};

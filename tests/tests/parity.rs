@@ -36,7 +36,7 @@ fn the_component_does_what_the_native_core_does() {
     // What was compared is worth comparing: each kind of effect came up, and more than one leader.
     assert!(seen.persisted > 1_000 && seen.sent > 10_000 && seen.applied > 1_000, "{seen:?}");
     assert!(seen.done > 20 && seen.lease_reads > 5, "{seen:?}");
-    assert!(seen.served > 100 && seen.replied > 1_000 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
+    assert!(seen.served > 100 && seen.replied > 500 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
     assert!(seen.failures > 10 && seen.recoveries > 10 && seen.leader_changes > 50, "{seen:?}");
 }
 
@@ -154,7 +154,9 @@ impl<'a> Cluster<'a> {
     fn stamp(&mut self) -> SessionStamp {
         let session = self.session();
         let acknowledged = self.tokens / 100 + 1;
-        SessionStamp { session, sequence: acknowledged + self.dice.below(70) as u64, acknowledged }
+        // Few places, so that commands meet in them; and now and then one that is too far ahead.
+        let ahead = if self.dice.below(50) == 0 { 64 } else { self.dice.below(8) as u64 };
+        SessionStamp { session, sequence: acknowledged + ahead, acknowledged }
     }
 
     fn session(&mut self) -> SessionId {
