@@ -229,6 +229,7 @@ impl<B: Backend> Connection<B> {
                 query.check()?;
                 Plan::Item(Item::read(&query).local_if(self.session.read_only))
             }
+            // A token is never checked against a state that may be stale.
             Handler::Either(parse) => Plan::Item(parse(args)?),
             Handler::Scan => Plan::Item(Item::scan(data::scan(args, &self.server.shared.cursors)?).local_if(self.session.read_only)),
             Handler::Info => Plan::Info,

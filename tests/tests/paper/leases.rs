@@ -164,5 +164,12 @@ fn promise(since: Instant, lasts_ms: u64) -> Message {
 }
 
 fn heartbeat_at(term: u64, sent_at: Instant) -> Message {
-    Message::HeartbeatRequest(HeartbeatRequest { term: Term(term), commit_index: LogIndex(0), round: 0, sent_at: Some(sent_at) })
+    Message::HeartbeatRequest(HeartbeatRequest {
+        term: Term(term),
+        commit_index: LogIndex(0),
+        round: 0,
+        sent_at: Some(sent_at),
+        failed: Vec::new(),
+        doubtful: Vec::new(),
+    })
 }

@@ -223,7 +223,7 @@ async fn what_client_libraries_send_when_they_connect() {
         ("CONFIG GET append*ly", "*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n"),
         ("CONFIG GET none", "*0\r\n"),
         ("COMMAND DOCS", "*0\r\n"),
-        ("COMMAND COUNT", ":32\r\n"),
+        ("COMMAND COUNT", ":35\r\n"),
         (
             "COMMAND INFO GET none",
             "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*0\r\n*0\r\n*0\r\n*0\r\n$-1\r\n",
