@@ -132,8 +132,7 @@ fn a_session_ends_after_its_silence_and_a_sign_of_life_prolongs_it() {
 
 #[test]
 fn the_logs_time_never_goes_back() {
-    let mut log = Log::default();
-    log.time = LogTime(10_000);
+    let mut log = Log { time: LogTime(10_000), ..Log::default() };
     let session = log.open_for(1_000);
     log.time = LogTime(3_000);
     assert!(log.command(session, 1, 1));

@@ -235,9 +235,9 @@ async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
 async fn other_paths_and_methods_are_refused_in_words() {
     let admin = Admin::reports(leader()).await;
     let (code, body) = admin.get("/nothing").await;
-    assert_eq!((code, body.as_str()), (404, r#"{"error":"expected /status, /healthz, /readyz or /metrics"}"#));
+    assert_eq!((code, body.as_str()), (404, r#"{"error":"expected /status, /healthz, /readyz, /metrics or /transfer"}"#));
     for path in ["/status", "/healthz", "/readyz", "/metrics"] {
-        assert_eq!(admin.ask("DELETE", path).await, (405, r#"{"error":"expected GET"}"#.to_owned()));
+        assert_eq!(admin.ask("DELETE", path).await, (405, r#"{"error":"expected GET; POST for /transfer"}"#.to_owned()));
     }
     let answer = admin.send(b"GET /status HTTP/1.1\r\nhost: node\r\ncontent-length: 70000\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
