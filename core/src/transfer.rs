@@ -72,7 +72,9 @@ impl Node {
     pub(crate) fn advance_transfer(&mut self) {
         let leader = self.leader();
         let Some(transfer) = &mut self.transfer else { return };
+        let overdue = self.now >= transfer.give_up_at;
         if let Role::Leader(leader) = &mut self.role
+            && !overdue
             && transfer.term == self.persistent.current_term
             && transfer.told_at.is_none_or(|told| self.now.since(told) >= self.config.heartbeat_interval)
             && has_everything(leader, transfer.to, self.log.last().index)
@@ -83,7 +85,6 @@ impl Node {
         }
         let (token, to) = (transfer.token, transfer.to);
         let leader_after = if self.persistent.current_term > transfer.term { leader } else { NodeId::NONE };
-        let overdue = self.now >= transfer.give_up_at;
         if leader_after == to {
             self.transfer = None;
             if !token.is_none() {
