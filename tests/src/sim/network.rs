@@ -13,8 +13,7 @@ impl World<'_> {
         let position = if self.rng.f64() < self.weather.in_order { 0 } else { self.rng.usize(..self.cluster.pool().len()) };
         let leaves = self.who_hands_over(position);
         self.deliver_at(position, self.weather.bursts)?;
-        leaves.into_iter().for_each(|old| self.leave_behind(old));
-        Ok(())
+        leaves.map_or(Ok(()), |(old, successor)| self.leave_behind(old, successor))
     }
 
     /// Delivers a message, and ticks its receiver, but for a burst.

@@ -22,17 +22,32 @@ impl World<'_> {
         self.moved(id, self.weather.bursts)
     }
 
-    /// The leader that a message of the pool is the farewell of.
-    pub(super) fn who_hands_over(&self, position: usize) -> Option<NodeId> {
+    /// The leader that a message of the pool is the farewell of, and its successor.
+    pub(super) fn who_hands_over(&self, position: usize) -> Option<(NodeId, NodeId)> {
         let envelope = &self.cluster.pool()[position].envelope;
-        matches!(envelope.message, Message::TimeoutNowRequest(_)).then_some(envelope.from)
+        matches!(envelope.message, Message::TimeoutNowRequest(_)).then_some((envelope.from, envelope.to))
     }
 
-    /// Who has handed over is often cut off: its machine is about to go. It may still believe that it leads, and answer its clients.
-    pub(super) fn leave_behind(&mut self, old: NodeId) {
-        if self.rng.bool() {
-            self.cluster.isolate(old);
-            self.trace.detail(|| format!("node {old} is cut off"));
+    /// Who has handed over is often cut off: its machine is about to go. It may still believe that it leads. Clients go on at its successor, and a
+    /// little later one comes to the old leader.
+    pub(super) fn leave_behind(&mut self, old: NodeId, successor: NodeId) -> Check {
+        if self.rng.u8(..4) == 0 {
+            return Ok(());
+        }
+        self.cluster.isolate(old);
+        self.trace.detail(|| format!("node {old} is cut off"));
+        self.left_behind = Some((old, self.rng.u32(10..60)));
+        self.propose_at(successor, 8, 0.0)
+    }
+
+    pub(super) fn ask_who_is_left_behind(&mut self) -> Check {
+        match self.left_behind.take() {
+            Some((old, 0)) => self.read_at(old, 0.0),
+            Some((old, steps)) => {
+                self.left_behind = Some((old, steps - 1));
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 }

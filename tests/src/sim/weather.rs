@@ -79,7 +79,7 @@ impl Weather {
             one_of(&[3, 10, 40, 80]),    // PassTime
             one_of(&[0, 5, 20]),         // Propose
             one_of(&[0, 2, 8]),          // Read
-            one_of(&[0, 0, 1, 4]),       // Transfer
+            one_of(&[0, 0, 2, 6]),       // Transfer
             one_of(&[0, 0, 10, 30]),     // Session
             one_of(&[0, 0, 5, 30]),      // Lose
             one_of(&[0, 5, 20]),         // Duplicate

@@ -31,6 +31,8 @@ pub(super) struct World<'a> {
     pub(super) weather: Weather,
     pub(super) coverage: Coverage,
     pub(super) trace: &'a mut Trace,
+    /// A leader that has handed over and was cut off, and in how many steps a client asks it.
+    pub(super) left_behind: Option<(NodeId, u32)>,
     promises: Promises,
     steps: u32,
     pub(super) clients_only: bool,
@@ -68,6 +70,7 @@ impl<'a> World<'a> {
             ledger: Ledger::default(),
             history: History::default(),
             machines: Machines::with_clocks(lease_reads),
+            left_behind: None,
             promises: Promises::default(),
             coverage: Coverage::of(settings.nodes()),
             trace,
@@ -111,6 +114,7 @@ impl<'a> World<'a> {
         }
         self.trace.step(|| format!("{step:>8}  {action:?}"));
         self.end_reign();
+        self.ask_who_is_left_behind()?;
         match action {
             Action::Deliver => return self.deliver(),
             Action::Complete => return self.complete(),
