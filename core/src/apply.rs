@@ -23,7 +23,7 @@ impl Node {
             let token = own.and_then(|origin| self.proposals.resolve(origin.run, origin.sequence, self.now));
             let (index, term) = (entry.id.index, entry.id.term);
             match &entry.kind {
-                EntryKind::NoOp => {}
+                EntryKind::NoOp | EntryKind::Configuration(_) => {}
                 EntryKind::Command { payload, .. } => {
                     commands.push(Committed { index, term, token, command: payload.clone(), result_wanted: false });
                 }
@@ -37,6 +37,7 @@ impl Node {
                 EntryKind::Session { time, change, .. } => self.sessions.change(index, *time, *change, token),
             }
         }
+        self.membership.forget_before(self.log.applied_index());
         if !commands.is_empty() {
             effects.push(Effect::Apply { commands });
         }

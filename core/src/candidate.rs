@@ -16,7 +16,7 @@ impl Node {
         self.role = Role::PreCandidate(Ballot { votes: BTreeSet::from([self.config.id]), retry_at });
         let (term, last_log) = (self.persistent.current_term, self.log.last());
         self.note(LogLevel::Debug, format!("asks for pre-votes for term {}", term.next()));
-        for peer in self.peers().collect::<Vec<_>>() {
+        for peer in self.voting_peers().collect::<Vec<_>>() {
             self.send(peer, Message::PreVoteRequest(PreVoteRequest { term, proposed_term: term.next(), last_log }));
         }
         self.count_pre_votes();
@@ -52,7 +52,7 @@ impl Node {
         self.role = Role::Candidate(Ballot { votes: BTreeSet::new(), retry_at });
         self.note(LogLevel::Info, format!("stands for election in term {term}"));
         let last_log = self.log.last();
-        for peer in self.peers().collect::<Vec<_>>() {
+        for peer in self.voting_peers().collect::<Vec<_>>() {
             let request = RequestVoteRequest { term, last_log, by_transfer };
             self.outbox.send_when_durable(peer, Message::RequestVoteRequest(request));
         }

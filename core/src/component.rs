@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use crate::cluster_config::{Member, MemberRole, MemberStatus, MembershipChange};
 use crate::config::Config;
 use crate::detector::{FailureEvent, HeartbeatConfig};
 use crate::io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection, Reply};
@@ -128,6 +129,10 @@ impl exported::Guest for Component {
         step_each([Input::Transfer { token: Token(token), to: to.map_or(NodeId::NONE, NodeId) }]);
     }
 
+    fn change_membership(token: u64, change: exported::MembershipChange) {
+        step_each([Input::ChangeMembership { token: Token(token), change: core_membership_change(change) }]);
+    }
+
     fn persisted(ticket: u64) {
         step_each([Input::Persisted { ticket: Ticket(ticket) }]);
     }
@@ -172,6 +177,7 @@ fn carry_out(effect: &Effect) {
         Effect::ServeReads { tokens } => state_machine::serve_reads(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
         Effect::Done { tokens } => state_machine::done(&tokens.iter().map(|token| token.0).collect::<Vec<_>>()),
         Effect::Reject { requests } => state_machine::reject(&requests.iter().map(rejected).collect::<Vec<_>>()),
+        Effect::Members { version, members } => network::members(version.0, &members.iter().map(lent_member).collect::<Vec<_>>()),
         Effect::Log { level, message } => log::write(log_level(*level), message),
         Effect::Failure { event: FailureEvent::Failed { peer } } => events::peer_failed(peer.0),
         Effect::Failure { event: FailureEvent::Recovered { peer } } => events::peer_recovered(peer.0),
@@ -220,7 +226,8 @@ fn core_config(config: exported::Config) -> Config {
             window: bytes(config.failure.window.into()),
         },
         seed: random::get_random_u64(),
-        ..Config::new(config.id, config.voters)
+        addresses: config.voters.iter().map(|voter| (NodeId(voter.id), voter.address.clone())).collect(),
+        ..Config::new(config.id, config.voters.into_iter().map(|voter| voter.id).collect::<Vec<_>>())
     }
 }
 
@@ -244,6 +251,31 @@ fn core_operation(operation: storage::OperationResult) -> Operation {
         storage::OperationResult::Append(storage::EntryBatchResult { first, count, entries }) => {
             Operation::Append { first: LogIndex(first), count, entries }
         }
+    }
+}
+
+fn core_membership_change(change: exported::MembershipChange) -> MembershipChange {
+    let member = |it: exported::Member| Member { id: NodeId(it.id), address: it.address };
+    match change {
+        exported::MembershipChange::AddLearner(added) => MembershipChange::AddLearner(member(added)),
+        exported::MembershipChange::AddVoter(added) => MembershipChange::AddVoter(member(added)),
+        exported::MembershipChange::Promote(id) => MembershipChange::Promote(NodeId(id)),
+        exported::MembershipChange::Remove(id) => MembershipChange::Remove(NodeId(id)),
+        exported::MembershipChange::Replace(members) => MembershipChange::Replace(members.into_iter().map(member).collect()),
+    }
+}
+
+fn lent_member(member: &MemberStatus) -> network::MemberStatusParam<'_> {
+    network::MemberStatusParam { id: member.id.0, address: &member.address, role: member_role(member.role) }
+}
+
+fn member_role(role: MemberRole) -> network::MemberRole {
+    match role {
+        MemberRole::Voter => network::MemberRole::Voter,
+        MemberRole::Incoming => network::MemberRole::Incoming,
+        MemberRole::Outgoing => network::MemberRole::Outgoing,
+        MemberRole::Learner => network::MemberRole::Learner,
+        MemberRole::Leaving => network::MemberRole::Leaving,
     }
 }
 
@@ -282,6 +314,7 @@ fn exported_status(status: &Status) -> exported::NodeStatus {
             NodeState::PreCandidate => exported::Role::PreCandidate,
             NodeState::Candidate => exported::Role::Candidate,
             NodeState::Leader => exported::Role::Leader,
+            NodeState::Learner => exported::Role::Learner,
         },
         term: status.term.0,
         leader: known(status.leader),
@@ -291,6 +324,9 @@ fn exported_status(status: &Status) -> exported::NodeStatus {
         durable_index: status.durable_index.0,
         log_bytes: status.log_bytes as u64,
         sessions: status.sessions as u64,
+        removed: status.removed,
+        config_version: status.config_version.0,
+        members: status.members.iter().map(exported_member).collect(),
         peers: status.peers.iter().map(peer).collect(),
         counters: exported::Counters {
             elections: counters.elections,
@@ -300,11 +336,17 @@ fn exported_status(status: &Status) -> exported::NodeStatus {
             transfers: counters.transfers,
             lease_reads: counters.lease_reads,
             disk_stalls: counters.disk_stalls,
+            configurations: counters.configurations,
+            strangers: counters.strangers,
         },
         transfer_to: known(status.transfer_to),
         has_lease: status.has_lease,
         disk_waits_ms: whole_ms(status.disk_waits),
     }
+}
+
+fn exported_member(member: &MemberStatus) -> network::MemberStatusResult {
+    network::MemberStatusResult { id: member.id.0, address: member.address.clone(), role: member_role(member.role) }
 }
 
 fn known(node: NodeId) -> Option<u64> {
@@ -326,6 +368,13 @@ fn rejected(request: &Rejected) -> state_machine::Rejected {
         Rejection::SessionExpired => state_machine::Rejection::SessionExpired,
         Rejection::ResponseDropped => state_machine::Rejection::ResponseDropped,
         Rejection::SessionFull => state_machine::Rejection::SessionFull,
+        Rejection::ChangeUnderWay => state_machine::Rejection::ChangeUnderWay,
+        Rejection::NotReady => state_machine::Rejection::NotReady,
+        Rejection::AlreadyMember => state_machine::Rejection::AlreadyMember,
+        Rejection::NotMember => state_machine::Rejection::NotMember,
+        Rejection::MemberLimits => state_machine::Rejection::MemberLimits,
+        Rejection::NotCaughtUp => state_machine::Rejection::NotCaughtUp,
+        Rejection::Removed => state_machine::Rejection::Removed,
     };
     state_machine::Rejected { token: request.token.0, reason, leader: known(request.leader) }
 }

@@ -1,11 +1,13 @@
 //! What a node must be told, and the ranges that keep it alive.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::cluster_config::{ClusterConfig, MAX_ADDRESS_BYTES};
 use crate::detector::HeartbeatConfig;
-use crate::types::{GroupId, NodeId};
+use crate::types::{GroupId, LogIndex, NodeId};
 
 /// The most voters of a group: more cost a majority of more disks and win nothing.
 pub const MAX_VOTERS: usize = 7;
@@ -20,8 +22,11 @@ pub struct Config {
     pub id: NodeId,
     /// The group whose log this is.
     pub group: GroupId,
-    /// The voting members, this node among them: 1 to 7.
+    /// The voting members that the cluster begins with, this node among them: 1 to 7. None for a node that waits to be added to a cluster. Once the log
+    /// has a configuration, that one holds.
     pub voters: Vec<NodeId>,
+    /// Where these voters can be reached, as far as anybody has to know: at most 255 bytes each.
+    pub addresses: BTreeMap<NodeId, String>,
     /// The shortest wait for a leader (Raft paper, §5.2; default 150 ms). Each wait is drawn once between this and the longest.
     pub election_timeout_min: Duration,
     /// The longest wait (default 300 ms).
@@ -79,6 +84,7 @@ impl Config {
             id: id.into(),
             group: GroupId(0),
             voters,
+            addresses: BTreeMap::new(),
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),
             heartbeat_interval: Duration::from_millis(50),
@@ -141,13 +147,23 @@ impl Config {
     fn validate_members(&self) -> Result<(), ConfigError> {
         check("id", self.id.to_string(), "1 or more", !self.id.is_none())?;
         let names = self.voters.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
-        check("voters", names.clone(), &format!("1 to {MAX_VOTERS} nodes"), (1..=MAX_VOTERS).contains(&self.voters.len()))?;
+        check("voters", names.clone(), &format!("at most {MAX_VOTERS} nodes"), self.voters.len() <= MAX_VOTERS)?;
         check("voters", names.clone(), "ids of 1 or more", self.voters.iter().all(|voter| !voter.is_none()))?;
         let mut unique = self.voters.clone();
         unique.sort_unstable();
         unique.dedup();
         check("voters", names.clone(), "each id once", unique.len() == self.voters.len())?;
-        check("voters", names, &format!("this node's own id, {}, among them", self.id), self.voters.contains(&self.id))
+        let included = self.voters.is_empty() || self.voters.contains(&self.id);
+        check("voters", names, &format!("this node's own id, {}, among them", self.id), included)?;
+        let longest = self.addresses.values().map(String::len).max().unwrap_or_default();
+        check("addresses", format!("{longest} bytes"), &format!("at most {MAX_ADDRESS_BYTES} bytes each"), longest <= MAX_ADDRESS_BYTES)
+    }
+
+    /// The configuration that the cluster begins with.
+    pub(crate) fn initial_members(&self) -> ClusterConfig {
+        let address = |voter| self.addresses.get(voter).cloned().unwrap_or_default();
+        let voters = self.voters.iter().map(|voter| (*voter, address(voter))).collect();
+        ClusterConfig { version: LogIndex::NONE, voters, ..ClusterConfig::default() }
     }
 }
 
@@ -168,6 +184,7 @@ mod tests {
         for n in 1..=7 {
             config(1, &(1..=n).collect::<Vec<_>>()).validate().expect("defaults are valid");
         }
+        config(1, &[]).validate().expect("a node may wait to be added");
     }
 
     #[test]
@@ -176,8 +193,7 @@ mod tests {
             (config(0, &[0]), "id is 0: expected 1 or more"),
             (config(4, &[1, 2, 3]), "voters is 1, 2, 3: expected this node's own id, 4, among them"),
             (config(1, &[1, 2, 2]), "voters is 1, 2, 2: expected each id once"),
-            (config(1, &[]), "voters is : expected 1 to 7 nodes"),
-            (config(1, &[1, 2, 3, 4, 5, 6, 7, 8]), "voters is 1, 2, 3, 4, 5, 6, 7, 8: expected 1 to 7 nodes"),
+            (config(1, &[1, 2, 3, 4, 5, 6, 7, 8]), "voters is 1, 2, 3, 4, 5, 6, 7, 8: expected at most 7 nodes"),
         ] {
             assert_eq!(config.validate().expect_err("invalid").to_string(), said);
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster_config::ConfigState;
 use crate::sessions::{SessionChange, SessionStamp};
 use crate::types::{EntryId, LogTime, NodeId};
 
@@ -49,6 +50,8 @@ pub enum EntryKind {
         /// What happens to the session.
         change: SessionChange,
     },
+    /// Who is a member: holds from where it stands in the log, committed or not (Raft paper, §6).
+    Configuration(ConfigState),
 }
 
 /// What a host wants in the log, before a leader gives it its place and time there. New kinds go to the end: the encoding numbers them.
@@ -83,14 +86,19 @@ impl LogEntry {
     #[must_use]
     pub fn size(&self) -> usize {
         const OVERHEAD: usize = 128; // the same in a 32-bit sandbox, so that bounds are met at the same entry
-        OVERHEAD + self.payload().map_or(0, Payload::len)
+        let content = match &self.kind {
+            EntryKind::NoOp | EntryKind::Session { .. } => 0,
+            EntryKind::Command { payload, .. } | EntryKind::SessionCommand { payload, .. } => payload.len(),
+            EntryKind::Configuration(state) => state.size(),
+        };
+        OVERHEAD + content
     }
 
     /// The command, where the entry carries one.
     #[must_use]
     pub fn payload(&self) -> Option<&Payload> {
         match &self.kind {
-            EntryKind::NoOp | EntryKind::Session { .. } => None,
+            EntryKind::NoOp | EntryKind::Session { .. } | EntryKind::Configuration(_) => None,
             EntryKind::Command { payload, .. } | EntryKind::SessionCommand { payload, .. } => Some(payload),
         }
     }
@@ -99,7 +107,7 @@ impl LogEntry {
     #[must_use]
     pub fn origin(&self) -> Option<Origin> {
         match &self.kind {
-            EntryKind::NoOp => None,
+            EntryKind::NoOp | EntryKind::Configuration(_) => None,
             EntryKind::Command { origin, .. } | EntryKind::SessionCommand { origin, .. } | EntryKind::Session { origin, .. } => {
                 Some(*origin)
             }
@@ -110,7 +118,7 @@ impl LogEntry {
     #[must_use]
     pub fn time(&self) -> Option<LogTime> {
         match &self.kind {
-            EntryKind::NoOp | EntryKind::Command { .. } => None,
+            EntryKind::NoOp | EntryKind::Command { .. } | EntryKind::Configuration(_) => None,
             EntryKind::SessionCommand { time, .. } | EntryKind::Session { time, .. } => Some(*time),
         }
     }

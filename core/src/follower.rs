@@ -17,13 +17,16 @@ impl Node {
         if !self.accept_leader(from) {
             return;
         }
+        let session = request.session;
         let outcome = if self.log.contains(request.prev_log) {
             let mut match_index = LogIndex(request.prev_log.index.0 + request.entries.len() as u64);
             if self.config.has_bug(Bug::TruncateAlways) {
-                self.log.truncate_from(request.prev_log.index.max(self.log.commit_index()).next());
+                let from = request.prev_log.index.max(self.log.commit_index()).next();
+                self.log.truncate_from(from);
+                self.membership_changes_from(from);
             }
             match self.log.splice(request.prev_log, request.entries) {
-                Ok(Some(first)) => self.outbox.log_changed(first),
+                Ok(Some(first)) => self.log_changed(first),
                 Ok(None) => {}
                 Err(error @ LogConflict::Malformed { .. }) => return self.refuse(from, &error.to_string()),
                 Err(error @ LogConflict::Committed { .. }) => {
@@ -39,7 +42,7 @@ impl Node {
         } else {
             self.conflict_at(request.prev_log)
         };
-        let response = AppendEntriesResponse { term: self.persistent.current_term, outcome };
+        let response = AppendEntriesResponse { term: self.persistent.current_term, session, outcome };
         self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
     }
 
@@ -59,11 +62,12 @@ impl Node {
             self.detector.accept(&request.failed, &request.doubtful);
             if self.config.has_bug(Bug::AckNamesOwnLast) {
                 let outcome = AppendOutcome::Appended { match_index: self.log.last().index };
-                let response = AppendEntriesResponse { term: self.persistent.current_term, outcome };
+                let response = AppendEntriesResponse { term: self.persistent.current_term, session: request.session, outcome };
                 self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
             }
             let promise = self.promise(request);
-            let response = HeartbeatResponse { term: self.persistent.current_term, round: request.round, promise };
+            let response =
+                HeartbeatResponse { term: self.persistent.current_term, session: request.session, round: request.round, promise };
             self.send(from, Message::HeartbeatResponse(response));
         }
     }
@@ -99,6 +103,7 @@ impl Node {
         if known != from {
             self.follow(from);
         }
+        self.standing.told_to_leave = LogIndex::NONE; // a leader has something for this node
         let election_at = self.draw_election_time();
         if let Role::Follower(follower) = &mut self.role {
             follower.heard_at = self.now;
@@ -110,7 +115,7 @@ impl Node {
     /// RequestVote, receiver implementation (Raft paper, figure 2 and §5.4.1).
     pub(crate) fn on_request_vote_request(&mut self, from: NodeId, request: &RequestVoteRequest) {
         let free = self.persistent.voted_for.is_none() || self.persistent.voted_for == from;
-        let vote_granted = free && self.leader().is_none() && request.last_log >= self.log.last();
+        let vote_granted = self.may_vote() && free && self.leader().is_none() && request.last_log >= self.log.last();
         if vote_granted {
             if self.persistent.voted_for.is_none() {
                 self.persistent.voted_for = from;
@@ -124,15 +129,20 @@ impl Node {
 
     /// A pre-vote (dissertation, §9.6): would this node vote for the sender? Not while it hears from a leader, and not if it is one (§4.2.3).
     pub(crate) fn on_pre_vote_request(&mut self, from: NodeId, request: &PreVoteRequest) {
-        let has_leader = match &self.role {
+        let current = self.persistent.current_term;
+        let vote_granted =
+            self.may_vote() && !self.hears_from_leader() && request.proposed_term > current && request.last_log >= self.log.last();
+        let response = PreVoteResponse { term: current, proposed_term: request.proposed_term, vote_granted };
+        self.send(from, Message::PreVoteResponse(response));
+    }
+
+    /// Whether the node leads, or has heard from a leader within the shortest election timeout: then it helps nobody to take over.
+    pub(crate) fn hears_from_leader(&self) -> bool {
+        match &self.role {
             Role::Follower(follower) => !follower.leader.is_none() && self.now.since(follower.heard_at) < self.config.election_timeout_min,
             Role::PreCandidate(_) | Role::Candidate(_) => false,
             Role::Leader(_) => true,
-        };
-        let current = self.persistent.current_term;
-        let vote_granted = !has_leader && request.proposed_term > current && request.last_log >= self.log.last();
-        let response = PreVoteResponse { term: current, proposed_term: request.proposed_term, vote_granted };
-        self.send(from, Message::PreVoteResponse(response));
+        }
     }
 
     /// A message of an earlier term: its sender learns of the current one, where it waits for an answer or believes that it leads.
@@ -141,7 +151,7 @@ impl Node {
         let answer = match message {
             Message::RequestVoteRequest(_) => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: false }),
             Message::AppendEntriesRequest(_) | Message::HeartbeatRequest(_) | Message::CommitNotice(_) | Message::TimeoutNowRequest(_) => {
-                Message::HeartbeatResponse(HeartbeatResponse { term, round: 0, promise: None })
+                Message::HeartbeatResponse(HeartbeatResponse { term, session: 0, round: 0, promise: None })
             }
             // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.
             _ => return,

@@ -14,6 +14,7 @@
 //! 3. [`Effect::Apply`] is emitted for committed entries alone, each once, in the order of the log.
 //! 4. [`Effect::ServeReads`] comes after the `Apply` of everything that those reads must see.
 
+use crate::cluster_config::{MemberStatus, MembershipChange};
 use crate::detector::FailureEvent;
 use crate::entry::Payload;
 use crate::sessions::{Applied, SessionChange, SessionStamp};
@@ -64,6 +65,13 @@ pub enum Input {
         /// The node that is to lead; none for the peer that has most of the log.
         to: NodeId,
     },
+    /// The membership is to change (Raft paper, §6). [`Effect::Done`] says that it has, all the way.
+    ChangeMembership {
+        /// Comes back with the outcome.
+        token: Token,
+        /// What is wanted.
+        change: MembershipChange,
+    },
     /// All submissions up to this ticket are durable.
     Persisted {
         /// The last durable ticket.
@@ -112,6 +120,13 @@ pub enum Effect {
     Reject {
         /// Never empty.
         requests: Vec<Rejected>,
+    },
+    /// These are the members from now on: the nodes to which there has to be a way. Comes first after the start, and when they change.
+    Members {
+        /// The index of the configuration's entry; 0 for the one that the node was started with.
+        version: LogIndex,
+        /// By their ids. Empty at a node that waits to be added.
+        members: Vec<MemberStatus>,
     },
     /// A line for the host's log.
     Log {
@@ -217,6 +232,20 @@ pub enum Rejection {
     ResponseDropped,
     /// Too many commands of the session are without an acknowledged response. Not carried out: safe to try again with a later acknowledgement.
     SessionFull,
+    /// Another change of the membership is under way. Not carried out: try again when it has ended.
+    ChangeUnderWay,
+    /// The leader has yet to commit an entry of its own term. Not carried out: try again in a moment.
+    NotReady,
+    /// The node is a member already, or was named twice. Not carried out.
+    AlreadyMember,
+    /// The node is no member. Not carried out.
+    NotMember,
+    /// There would be no voter, or too many members, or one with an impossible id or address. Not carried out.
+    MemberLimits,
+    /// A node that was to vote did not catch up with the log. It is a learner, if it was not one before, and the change has ended there.
+    NotCaughtUp,
+    /// This node was removed from the cluster. Not carried out: ask a member.
+    Removed,
 }
 
 /// How much a line of the log matters.

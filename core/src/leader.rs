@@ -1,5 +1,6 @@
 //! What a leader does: takes proposals into the log, replicates it, commits, confirms that it still leads.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::entry::{EntryKind, LogEntry, Origin};
@@ -7,7 +8,7 @@ use crate::io::{LogLevel, Rejection};
 use crate::log::RaftLog;
 use crate::message::{
     AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, ForwardRequest, ForwardResponse, Forwarded, HeartbeatRequest,
-    HeartbeatResponse, Message, ReadIndexRequest, ReadIndexResponse,
+    HeartbeatResponse, Message, ReadIndexRequest, ReadIndexResponse, Session,
 };
 use crate::node::Node;
 use crate::planted::Bug;
@@ -24,7 +25,8 @@ impl Node {
     /// Takes the lead of the current term, and opens it with a no-op (Raft paper, §8).
     pub(crate) fn lead(&mut self) {
         let last = self.log.last().index;
-        let peers = self.peers().map(|peer| (peer, Progress::new(last, self.now))).collect();
+        let peers: BTreeMap<_, _> = (1..).zip(self.peers()).map(|(session, peer)| (peer, Progress::new(last, session, self.now))).collect();
+        let last_session = peers.len() as Session;
         self.role = Role::Leader(Leader {
             peers,
             first_index: last.next(),
@@ -35,16 +37,18 @@ impl Node {
             reads: ReadRounds::default(),
             lease_given_up: false,
             streams: ForwardStreams::default(),
+            change: None,
+            last_session,
         });
         self.note(LogLevel::Info, format!("leads term {}", self.persistent.current_term));
         self.append(EntryKind::NoOp);
     }
 
     /// Puts an entry of the current term at the end of the log.
-    fn append(&mut self, kind: EntryKind) {
+    pub(crate) fn append(&mut self, kind: EntryKind) {
         let id = EntryId { term: self.persistent.current_term, index: self.log.last().index.next() };
         self.log.push(LogEntry { id, kind });
-        self.outbox.log_changed(id.index);
+        self.log_changed(id.index);
     }
 
     /// Takes this node's own proposals into the log.
@@ -136,15 +140,20 @@ impl Node {
             let commit_index = log.commit_index().min(progress.match_index);
             if heartbeat_due {
                 let round = leader.reads.number();
+                let session = progress.session;
                 let sent_at = config.lease_reads.then_some(self.now);
                 let (failed, doubtful) = (detector.failed(), detector.doubtful(self.now));
-                mail.send(peer, Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round, sent_at, failed, doubtful }));
+                mail.send(
+                    peer,
+                    Message::HeartbeatRequest(HeartbeatRequest { term, session, commit_index, round, sent_at, failed, doubtful }),
+                );
             } else if commit_index > progress.commit_sent {
                 mail.send(peer, Message::CommitNotice(CommitNotice { term, commit_index }));
             }
             progress.commit_sent = progress.commit_sent.max(commit_index);
         }
         self.answer_read_index();
+        self.end_farewells();
     }
 
     /// A peer's answer to entries.
@@ -153,12 +162,18 @@ impl Node {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
+        if response.session != progress.session && !self.config.has_bug(Bug::AnswersOfEarlierLives) {
+            return;
+        }
         progress.heard_at = now;
         match response.outcome {
             AppendOutcome::Appended { match_index } if match_index > last => {
                 self.refuse(from, &format!("it acknowledges entry {match_index}, but this leader's log ends at {last}"));
             }
-            AppendOutcome::Appended { match_index } => progress.appended(now, match_index),
+            AppendOutcome::Appended { match_index } => {
+                progress.appended(now, match_index);
+                progress.catch_up.reached(progress.match_index, last, now, self.config.election_timeout_min);
+            }
             AppendOutcome::Conflict { rejected, conflict, first_of_term } => {
                 progress.conflicted(now, &self.log, rejected, conflict, first_of_term)
             }
@@ -170,6 +185,9 @@ impl Node {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let latest = leader.reads.number();
+        if leader.peers.get(&from).is_none_or(|progress| progress.session != response.session) {
+            return;
+        }
         if response.round > latest {
             return self.refuse(from, &format!("it confirms round {}, but the latest is {latest}", response.round));
         }
@@ -242,6 +260,7 @@ fn entries_for(progress: &Progress, log: &RaftLog, term: Term, max_bytes: usize)
     let prev_term = log.term_at(index).expect("next_index is at most one beyond the log");
     AppendEntriesRequest {
         term,
+        session: progress.session,
         prev_log: EntryId { term: prev_term, index },
         leader_commit: log.commit_index(),
         entries: log.batch(progress.next_index, max_bytes),

@@ -11,6 +11,8 @@
 //! - `transfer`, `lease`, `disk_watch`: when a leader goes on purpose, when it may answer alone, and when its disk fails it.
 //! - [`RaftLog`]: the log and its invariants. `outbox`: what waits for the disk. `progress`: a leader's view of a peer.
 //! - [`sessions`]: commands that clients may repeat without being carried out twice.
+//! - [`cluster_config`]: who is a member; `membership`: what a majority is; `changes`: how a leader carries out a change of the two; `members`: what
+//!   that means for a node, and what it takes from nodes that are none.
 //! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
 //! - [`detector`], [`failover`]: who is alive and who leads, as told to those who ask. [`fencing`]: what a holder of a lock shows.
 //! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
@@ -45,6 +47,9 @@
 
 mod apply;
 mod candidate;
+mod catch_up;
+mod changes;
+pub mod cluster_config;
 mod complaints;
 #[cfg(feature = "component")]
 #[allow(unsafe_code, reason = "wit-bindgen's glue to the host is unsafe by nature")]
@@ -60,6 +65,7 @@ pub mod io;
 mod leader;
 mod lease;
 pub mod log;
+mod members;
 mod membership;
 pub mod message;
 mod node;
@@ -81,6 +87,7 @@ mod transfer;
 pub mod types;
 pub mod wire;
 
+pub use cluster_config::{ClusterConfig, ConfigState, MAX_LEARNERS, Member, MemberRole, MemberStatus, MembershipChange};
 pub use config::{Config, ConfigError, MAX_VOTERS};
 pub use detector::{FailureDetector, FailureEvent, HeartbeatConfig};
 pub use entry::{EntryKind, LogEntry, Origin, Payload, Proposal};

@@ -30,6 +30,7 @@ pub enum Message {
     ReadIndexResponse(ReadIndexResponse),
     CommitNotice(CommitNotice),
     TimeoutNowRequest(TimeoutNowRequest),
+    RemovalNotice(RemovalNotice),
 }
 
 /// Asks whether an election could be won, before any term is changed for it (dissertation, §9.6).
@@ -79,6 +80,8 @@ pub struct RequestVoteResponse {
 pub struct AppendEntriesRequest {
     /// The leader's term.
     pub term: Term,
+    /// The leader's session with this peer, which the answer repeats.
+    pub session: Session,
     /// The entry before the first one.
     pub prev_log: EntryId,
     /// The leader's commit index.
@@ -92,6 +95,8 @@ pub struct AppendEntriesRequest {
 pub struct AppendEntriesResponse {
     /// The answering node's term.
     pub term: Term,
+    /// The request's session.
+    pub session: Session,
     /// What came of it.
     pub outcome: AppendOutcome,
 }
@@ -120,6 +125,8 @@ pub enum AppendOutcome {
 pub struct HeartbeatRequest {
     /// The leader's term.
     pub term: Term,
+    /// The leader's session with this peer, which the answer repeats.
+    pub session: Session,
     /// What is committed of the entries that the receiver is known to hold.
     pub commit_index: LogIndex,
     /// The leader's latest round of reads (dissertation, §6.4).
@@ -137,6 +144,8 @@ pub struct HeartbeatRequest {
 pub struct HeartbeatResponse {
     /// The answering node's term.
     pub term: Term,
+    /// The request's session; 0 from a node that is in a later term.
+    pub session: Session,
     /// The request's round.
     pub round: u64,
     /// What the answering node promises, if it was asked to and does.
@@ -167,6 +176,19 @@ pub struct TimeoutNowRequest {
     /// The term of the leader that hands over.
     pub term: Term,
 }
+
+/// Tells a node that asks for pre-votes that it was removed: it need not try on. Comes from a leader that has committed so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalNotice {
+    /// The leader's term.
+    pub term: Term,
+    /// The version of the configuration that holds, in which the receiver is no member.
+    pub version: LogIndex,
+}
+
+/// Tells apart the lives of a peer in a leader's term: one that is removed and added again has another one. What was answered in an earlier life
+/// counts for nothing, since the node may have come back without its log.
+pub type Session = u64;
 
 /// Passes proposals on to the leader of one term.
 ///
@@ -254,6 +276,7 @@ impl Message {
             Self::ReadIndexResponse(m) => m.term,
             Self::CommitNotice(m) => m.term,
             Self::TimeoutNowRequest(m) => m.term,
+            Self::RemovalNotice(m) => m.term,
         }
     }
 

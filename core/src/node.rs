@@ -12,6 +12,7 @@ use crate::detector::FailureDetector;
 use crate::entry::Proposal;
 use crate::io::{Effect, Input, LogLevel, Operation, Rejected, Rejection};
 use crate::log::RaftLog;
+use crate::members::Standing;
 use crate::membership::Membership;
 use crate::message::{Envelope, ForwardResponse, Message};
 use crate::outbox::{Mail, Outbox};
@@ -33,6 +34,7 @@ use crate::wire::{self, PersistentState, WireError};
 pub struct Node {
     pub(crate) config: Config,
     pub(crate) membership: Membership,
+    pub(crate) standing: Standing,
     pub(crate) now: Instant,
     pub(crate) rng: Rng,
     pub(crate) persistent: PersistentState,
@@ -86,7 +88,8 @@ impl Node {
         let mut rng = Rng::new(config.seed);
         let run = rng.next();
         Ok(Self {
-            membership: Membership::new(config.voters.clone()),
+            membership: Membership::new(config.initial_members(), config.bug()),
+            standing: Standing::default(),
             now: Instant::default(),
             rng,
             persistent: PersistentState::default(),
@@ -137,6 +140,7 @@ impl Node {
                     expected: "consecutive entries".to_owned(),
                 };
                 self.log.splice(self.log.last(), entries).map_err(incoherent)?;
+                self.membership_changes_from(first);
             }
         }
         Ok(())
@@ -150,7 +154,10 @@ impl Node {
         self.renew_promises();
         self.follow(NodeId::NONE);
         self.watch_peers();
-        if let (Role::Follower(follower), [_]) = (&mut self.role, self.membership.voters()) {
+        let alone = self.membership.voters() == [self.config.id];
+        if let Role::Follower(follower) = &mut self.role
+            && alone
+        {
             follower.election_at = now;
         }
     }
@@ -167,8 +174,9 @@ impl Node {
             }
             Input::Session { token, change } => self.propose(token, Proposal::Session(change)),
             Input::Applied { results } => self.take_results(results),
-            Input::Read { token } => self.reads.add(token, self.now + self.config.request_timeout),
+            Input::Read { token } => self.read(token),
             Input::Transfer { token, to } => self.transfer(token, to),
+            Input::ChangeMembership { token, change } => self.change_membership(token, change),
             Input::Persisted { ticket } => self.persisted(ticket),
         }
     }
@@ -195,7 +203,8 @@ impl Node {
     #[must_use]
     pub fn state(&self) -> NodeState {
         match &self.role {
-            Role::Follower(_) => NodeState::Follower,
+            Role::Follower(_) if self.may_campaign() => NodeState::Follower,
+            Role::Follower(_) => NodeState::Learner,
             Role::PreCandidate(_) => NodeState::PreCandidate,
             Role::Candidate(_) => NodeState::Candidate,
             Role::Leader(_) => NodeState::Leader,
@@ -220,11 +229,12 @@ impl Node {
             Ok(envelope) if envelope.from != sender => self.refuse(sender, &format!("it names node {} as its sender", envelope.from)),
             Ok(Envelope { to, .. }) if to != self.config.id => self.refuse(sender, &format!("it is for node {to}")),
             Ok(Envelope { group, .. }) if group != self.config.group => self.refuse(sender, &format!("it is for group {group}")),
-            Ok(_) if sender == self.config.id || !self.membership.contains(sender) => {
-                self.refuse(sender, "its sender is not another member")
-            }
+            Ok(_) if sender == self.config.id => self.refuse(sender, "its sender is this node"),
             Ok(envelope) if self.leaps(&envelope.message) => {
                 self.refuse(sender, &format!("its term is more than {MAX_TERM_LEAP} ahead of this node's"));
+            }
+            Ok(envelope) if !self.knows(sender) && !self.listens_to_stranger(sender, &envelope.message) => {
+                self.turn_away(sender, &envelope.message);
             }
             Ok(envelope) => {
                 self.detector.heard(sender, self.now);
@@ -271,6 +281,8 @@ impl Node {
             }
             // Whoever promises a vote may be behind.
             Message::PreVoteResponse(_) => {}
+            // It comes of a question, and is looked at with that in mind.
+            Message::RemovalNotice(_) => {}
             _ if message.term() < current => return self.answer_earlier_term(from, &message),
             _ => {}
         }
@@ -291,6 +303,7 @@ impl Node {
             Message::ReadIndexRequest(request) => self.on_read_index_request(from, &request),
             Message::ReadIndexResponse(response) => self.reads.answered(response.id, response.read_index),
             Message::TimeoutNowRequest(_) => self.on_timeout_now_request(from),
+            Message::RemovalNotice(notice) => self.on_removal_notice(from, &notice),
         }
     }
 
@@ -298,12 +311,22 @@ impl Node {
         self.counters.proposals += 1;
         if proposal.size() > self.config.max_command_bytes {
             self.reject(token, Rejection::TooLarge);
+        } else if self.is_removed() {
+            self.reject(token, Rejection::Removed);
         } else if self.proposals.bytes() + proposal.size() > self.config.max_pending_bytes {
             self.reject(token, Rejection::Overloaded);
         } else if !wire::proposal_is_sane(&proposal) {
             self.reject(token, Rejection::SessionExpired); // no session ever had such numbers
         } else {
             self.proposals.add(token, proposal, self.now + self.config.request_timeout);
+        }
+    }
+
+    fn read(&mut self, token: Token) {
+        if self.is_removed() {
+            self.reject(token, Rejection::Removed);
+        } else {
+            self.reads.add(token, self.now + self.config.request_timeout);
         }
     }
 
@@ -327,6 +350,7 @@ impl Node {
         self.answer_read_index(); // before the reads that gathered meanwhile are asked for
         self.route_requests();
         self.advance_commit_index();
+        self.drive_change();
         self.flush(effects);
         self.report_changes(effects);
     }
@@ -349,12 +373,13 @@ impl Node {
             }
         };
         if self.now >= election_at && !self.disk_is_stalled() {
-            self.start_pre_vote();
+            self.campaign();
         }
     }
 
     /// Emits what has become due, in the order of the contract.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
+        self.tell_members(effects);
         let round = self.round_is_due();
         if round || self.outbox.has_something_to_say() {
             self.outbox.submit(&self.persistent, &self.log, self.now, effects);
@@ -362,6 +387,7 @@ impl Node {
         self.take_own_votes(); // those that had nothing to wait for
         self.answer_under_lease();
         self.replicate(round);
+        self.leave_if_removed();
         self.mail.leave(effects);
         self.apply(effects);
         let ready = self.reads.ready(self.log.applied_index());
@@ -427,6 +453,7 @@ impl Node {
     /// Becomes a follower in the current term, and begins a new wait.
     pub(crate) fn follow(&mut self, leader: NodeId) {
         if self.state() == NodeState::Leader {
+            self.abandon_change();
             self.note(LogLevel::Info, format!("stepped down in term {}", self.persistent.current_term));
         }
         let election_at = self.draw_election_time();
@@ -443,8 +470,13 @@ impl Node {
         self.now + Duration::from_nanos(wait)
     }
 
-    /// The other members.
+    /// The other members, learners among them.
     pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.membership.all().iter().copied().filter(|peer| *peer != self.config.id)
+    }
+
+    /// The others that vote.
+    pub(crate) fn voting_peers(&self) -> impl Iterator<Item = NodeId> {
         self.membership.voters().iter().copied().filter(|voter| *voter != self.config.id)
     }
 

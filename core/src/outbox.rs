@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn message(round: u64) -> Message {
-        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), round, promise: None })
+        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), session: 1, round, promise: None })
     }
 
     fn submit(outbox: &mut Outbox, log: &RaftLog) -> Vec<Effect> {

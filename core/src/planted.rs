@@ -23,6 +23,12 @@ pub enum Bug {
     RepeatCarriedOut,
     /// Sessions expire by a node's own clock.
     ExpireByOwnClock,
+    /// While two configurations hold, a majority of the new one is enough.
+    NewMajorityAlone,
+    /// While two configurations hold, a majority of all their voters together is enough.
+    MajorityOfUnion,
+    /// Answers from a peer's earlier life count: from before it was removed and added again.
+    AnswersOfEarlierLives,
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -30,6 +36,11 @@ impl crate::Config {
     /// Whether this bug was put in.
     pub(crate) fn has_bug(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
+    }
+
+    /// The bug that was put in.
+    pub(crate) fn bug(&self) -> Option<Bug> {
+        self.bug
     }
 }
 
@@ -39,5 +50,11 @@ impl crate::Config {
     #[allow(clippy::unused_self, reason = "the same signature as with the feature")]
     pub(crate) const fn has_bug(&self, _: Bug) -> bool {
         false
+    }
+
+    /// No bug was put in.
+    #[allow(clippy::unused_self, reason = "the same signature as with the feature")]
+    pub(crate) const fn bug(&self) -> Option<Bug> {
+        None
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::catch_up::CatchUp;
 use crate::log::RaftLog;
+use crate::message::Session;
 use crate::types::{EntryId, Instant, LogIndex};
 
 /// A leader's view of a peer: `next_index` and `match_index` of the Raft paper (figure 2), and a window of requests under way.
@@ -21,7 +23,22 @@ pub(crate) struct Progress {
     pub(crate) lease_end: Instant,
     /// The highest commit index that was sent.
     pub(crate) commit_sent: LogIndex,
+    /// The peer's life: answers from another one are too late.
+    pub(crate) session: Session,
+    /// How far behind the peer is in time.
+    pub(crate) catch_up: CatchUp,
+    /// Set if the peer is no member any more. It is served on for a while, so that it hears of that.
+    pub(crate) leaving: Option<Leaving>,
     mode: Mode,
+}
+
+/// A removed peer.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// When it was removed.
+    pub(crate) since: Instant,
+    /// Its address as a member.
+    pub(crate) address: String,
 }
 
 /// How entries are sent.
@@ -43,7 +60,7 @@ enum Mode {
 
 impl Progress {
     /// A peer of a new leader whose last index is `last_index`.
-    pub(crate) fn new(last_index: LogIndex, now: Instant) -> Self {
+    pub(crate) fn new(last_index: LogIndex, session: Session, now: Instant) -> Self {
         Self {
             match_index: LogIndex::NONE,
             next_index: last_index.next(),
@@ -51,6 +68,9 @@ impl Progress {
             round: 0,
             lease_end: Instant::default(),
             commit_sent: LogIndex::NONE,
+            session,
+            catch_up: CatchUp::new(last_index, now),
+            leaving: None,
             mode: Mode::Probe { sent_at: None },
         }
     }
@@ -160,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_probe_waits_for_its_answer_then_requests_flow() {
-        let mut peer = Progress::new(LogIndex(5), at(0));
+        let mut peer = Progress::new(LogIndex(5), 1, at(0));
         assert!(peer.may_send(at(0), true, LogIndex(5), 2, RETRY));
         peer.sent(at(0), LogIndex(5), LogIndex(0));
         assert!(!peer.may_send(at(4), true, LogIndex(6), 2, RETRY));
@@ -177,7 +197,7 @@ mod tests {
 
     #[test]
     fn requests_without_an_answer_are_sent_again() {
-        let mut peer = Progress::new(LogIndex(1), at(0));
+        let mut peer = Progress::new(LogIndex(1), 1, at(0));
         peer.appended(at(0), LogIndex(1));
         peer.sent(at(0), LogIndex(3), LogIndex(0));
         assert!(!peer.may_send(at(149), true, LogIndex(3), 8, RETRY));
@@ -187,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_shorter_log_is_found_in_one_step() {
-        let mut peer = Progress::new(LogIndex(9), at(0));
+        let mut peer = Progress::new(LogIndex(9), 1, at(0));
         let log = log(&[1, 1, 1, 2, 2, 2, 2, 2, 2]);
         peer.conflicted(at(0), &log, LogIndex(9), id(2, 1), LogIndex(1));
         assert_eq!(peer.next_index, LogIndex(3));
@@ -195,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_term_that_the_leader_lacks_is_skipped_whole() {
-        let mut peer = Progress::new(LogIndex(6), at(0));
+        let mut peer = Progress::new(LogIndex(6), 1, at(0));
         let log = log(&[1, 1, 1, 4, 4, 4]);
         peer.conflicted(at(0), &log, LogIndex(6), id(6, 3), LogIndex(3));
         assert_eq!(peer.next_index, LogIndex(3));
@@ -203,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_late_conflict_changes_nothing() {
-        let mut peer = Progress::new(LogIndex(4), at(0));
+        let mut peer = Progress::new(LogIndex(4), 1, at(0));
         peer.appended(at(0), LogIndex(4));
         peer.conflicted(at(0), &log(&[1, 1, 1, 1]), LogIndex(3), id(2, 1), LogIndex(1));
         assert_eq!(peer.next_index, LogIndex(5));
@@ -211,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_lost_what_it_acknowledged_is_not_asked_without_end() {
-        let mut peer = Progress::new(LogIndex(3), at(0));
+        let mut peer = Progress::new(LogIndex(3), 1, at(0));
         let log = log(&[1, 1, 1, 1, 1]);
         peer.appended(at(0), LogIndex(4));
         peer.sent(at(0), LogIndex(5), LogIndex(0));

@@ -160,6 +160,19 @@ impl Proposals {
         }
     }
 
+    /// Gives up on what no leader has: this node has no leader any more.
+    pub(crate) fn give_up(&mut self, rejected: &mut Vec<Rejected>) {
+        let bytes = &mut self.pending_bytes;
+        self.pending.retain(|_, pending| {
+            let is_given = !pending.given_in.is_none();
+            if !is_given {
+                *bytes -= pending.proposal.size();
+                rejected.push(Rejected { token: pending.token, reason: Rejection::Removed, leader: NodeId::NONE });
+            }
+            is_given
+        });
+    }
+
     /// Gives up on what has waited too long.
     pub(crate) fn expire(&mut self, now: Instant, leader: NodeId, rejected: &mut Vec<Rejected>) {
         // All wait equally long, so that the first has the earliest deadline.

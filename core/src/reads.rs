@@ -89,6 +89,13 @@ impl Reads {
         ready
     }
 
+    /// Gives up on all that have no index yet: this node has no leader any more.
+    pub(crate) fn give_up(&mut self, rejected: &mut Vec<Rejected>) {
+        self.withdraw();
+        let removed = |read: Read| Rejected { token: read.token, reason: Rejection::Removed, leader: NodeId::NONE };
+        rejected.extend(self.waiting.drain(..).map(removed));
+    }
+
     /// Gives up on what has waited too long. A read changes nothing, so that it can always be tried again.
     pub(crate) fn expire(&mut self, now: Instant, leader: NodeId, rejected: &mut Vec<Rejected>) {
         let overdue = |read: &Read| read.deadline <= now;

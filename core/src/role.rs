@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::changes::Change;
+use crate::message::Session;
 use crate::progress::Progress;
 use crate::proposals::ForwardStreams;
 use crate::reads::ReadRounds;
@@ -9,6 +11,7 @@ use crate::types::{Instant, LogIndex, LogTime, NodeId};
 
 /// What a node is at the moment.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a node has one role, in one place")]
 pub(crate) enum Role {
     Follower(Follower),
     PreCandidate(Ballot),
@@ -39,7 +42,7 @@ pub(crate) struct Ballot {
 /// Leads.
 #[derive(Debug)]
 pub(crate) struct Leader {
-    /// The other members.
+    /// The other members, and those that were just removed: they are yet to hear of it.
     pub(crate) peers: BTreeMap<NodeId, Progress>,
     /// The no-op that opened the term: once it is committed, the commit index is up to date (Raft paper, §8).
     pub(crate) first_index: LogIndex,
@@ -57,4 +60,8 @@ pub(crate) struct Leader {
     pub(crate) lease_given_up: bool,
     /// Proposals from other nodes.
     pub(crate) streams: ForwardStreams,
+    /// The change of the membership that this leader was asked for.
+    pub(crate) change: Option<Change>,
+    /// The latest session with a peer.
+    pub(crate) last_session: Session,
 }

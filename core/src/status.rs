@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster_config::MemberStatus;
 use crate::node::Node;
 use crate::role::Role;
 use crate::types::{Instant, LogIndex, NodeId, Term};
@@ -17,6 +18,8 @@ pub enum NodeState {
     Candidate,
     /// Leads.
     Leader,
+    /// Receives the log and does not vote: a learner, a node that waits to be added, or one that was removed.
+    Learner,
 }
 
 /// A node's state at one moment.
@@ -42,6 +45,12 @@ pub struct Status {
     pub log_bytes: usize,
     /// The clients' sessions.
     pub sessions: usize,
+    /// Whether this node was removed from the cluster, as far as it knows.
+    pub removed: bool,
+    /// The index of the entry with the configuration that holds; 0 for the one that the node was started with.
+    pub config_version: LogIndex,
+    /// The members, and what each is.
+    pub members: Vec<MemberStatus>,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Counts since the start.
@@ -86,6 +95,10 @@ pub struct Counters {
     pub lease_reads: u64,
     /// How often this node gave the lead up for its disk.
     pub disk_stalls: u64,
+    /// Configurations that took effect.
+    pub configurations: u64,
+    /// Envelopes that were ignored since their sender is no member.
+    pub strangers: u64,
 }
 
 impl Node {
@@ -115,6 +128,9 @@ impl Node {
             log_bytes: self.log.bytes(),
             sessions: self.sessions.len(),
             peers: self.peers().map(peer).collect(),
+            removed: self.is_removed(),
+            config_version: self.configuration().version(),
+            members: self.members(),
             counters: self.counters,
             transfer_to: self.transfer_to(),
             has_lease: self.has_lease(now),

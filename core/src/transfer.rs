@@ -49,11 +49,12 @@ impl Node {
         if self.transfer.is_some() {
             return Err(Rejection::TransferUnderWay);
         }
-        if !wanted.is_none() && !leader.peers.contains_key(&wanted) {
+        let may_lead = |node: NodeId| self.configuration().latest().voters.contains_key(&node);
+        if !wanted.is_none() && !may_lead(wanted) {
             return Err(Rejection::UnknownTarget);
         }
         let heard = (leader.peers.iter()).filter(|(_, progress)| self.now.since(progress.heard_at) < self.config.election_timeout_min);
-        let candidates = heard.filter(|(id, _)| wanted.is_none() || **id == wanted);
+        let candidates = heard.filter(|(id, _)| if wanted.is_none() { may_lead(**id) } else { **id == wanted });
         let best = candidates.max_by_key(|(_, progress)| (progress.match_index, progress.heard_at));
         best.map(|(id, _)| *id).ok_or(Rejection::TargetSilent)
     }
@@ -65,6 +66,11 @@ impl Node {
 
     /// Whether this node leads and is about to hand over: then it takes nothing more into its log.
     pub(crate) fn hands_over(&self) -> bool {
+        matches!(self.role, Role::Leader(_)) && (self.leaves() || self.is_transferring())
+    }
+
+    /// Whether this node leads and was asked to hand over.
+    pub(crate) fn is_transferring(&self) -> bool {
         matches!(self.role, Role::Leader(_)) && self.transfer.as_ref().is_some_and(|it| it.term == self.persistent.current_term)
     }
 
@@ -107,7 +113,7 @@ impl Node {
 
     /// The leader wants this node to lead: it stands at once, without asking whether it could win (dissertation, §3.10).
     pub(crate) fn on_timeout_now_request(&mut self, from: NodeId) {
-        if self.accept_leader(from) && !self.disk_is_stalled() {
+        if self.accept_leader(from) && self.may_campaign() && !self.disk_is_stalled() {
             self.start_election(true);
         }
     }

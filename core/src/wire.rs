@@ -158,6 +158,7 @@ fn numbers_are_sane(message: &Message) -> bool {
         }
         Message::ForwardResponse(m) => m.received < LIMIT,
         Message::ReadIndexResponse(m) => index(m.read_index),
+        Message::RemovalNotice(m) => index(m.version),
         Message::PreVoteResponse(_) | Message::RequestVoteResponse(_) | Message::ReadIndexRequest(_) | Message::TimeoutNowRequest(_) => {
             true
         }
@@ -168,6 +169,7 @@ fn entry_is_sane(entry: &LogEntry) -> bool {
     let says = match &entry.kind {
         EntryKind::SessionCommand { stamp, .. } => stamp_is_sane(stamp),
         EntryKind::Session { change, .. } => change_is_sane(change),
+        EntryKind::Configuration(state) => state.fits(entry.id.index),
         EntryKind::NoOp | EntryKind::Command { .. } => true,
     };
     let time = entry.time().is_none_or(|time| time.0 < LIMIT);
@@ -202,7 +204,7 @@ fn out_of_range(what: &'static str) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{EntryKind, Origin};
+    use crate::entry::Origin;
     use crate::message::{AppendEntriesRequest, HeartbeatRequest};
     use crate::types::{EntryId, GroupId};
 
@@ -220,9 +222,9 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let prev_log = EntryId { index: LogIndex(4), term: Term(1) };
-        let append = AppendEntriesRequest { term: Term(2), prev_log, leader_commit: LogIndex(3), entries: vec![entry()] };
+        let append = AppendEntriesRequest { term: Term(2), session: 6, prev_log, leader_commit: LogIndex(3), entries: vec![entry()] };
         let bytes = encode_envelope(&envelope(Message::AppendEntriesRequest(append)));
-        assert_eq!(bytes, [1, 0, 1, 2, 4, 2, 1, 4, 3, 1, 2, 5, 1, 2, 0xAC, 2, 9, 3, b'x', b'=', b'1']);
+        assert_eq!(bytes, [1, 0, 1, 2, 4, 2, 6, 1, 4, 3, 1, 2, 5, 1, 2, 0xAC, 2, 9, 3, b'x', b'=', b'1']);
         let state = PersistentState { current_term: Term(7), voted_for: NodeId(3) };
         assert_eq!(hard_state_operation(&state), Operation::HardState(vec![1, 7, 3]));
         let kept = vec![1, 1, 2, 5, 1, 2, 0xAC, 2, 9, 3, b'x', b'=', b'1'];
@@ -232,7 +234,7 @@ mod tests {
     #[test]
     fn every_cut_of_an_envelope_is_refused() {
         let prev_log = EntryId::default();
-        let append = AppendEntriesRequest { term: Term(2), prev_log, leader_commit: LogIndex(3), entries: vec![entry()] };
+        let append = AppendEntriesRequest { term: Term(2), session: 1, prev_log, leader_commit: LogIndex(3), entries: vec![entry()] };
         let whole = envelope(Message::AppendEntriesRequest(append));
         let bytes = encode_envelope(&whole);
         for end in 0..bytes.len() {
@@ -248,6 +250,7 @@ mod tests {
         assert_eq!(said(&[9, 0]), "the envelope has version 9, this node knows 1: run the same version on all nodes");
         let mut long = encode_envelope(&envelope(Message::HeartbeatRequest(HeartbeatRequest {
             term: Term(1),
+            session: 1,
             commit_index: LogIndex(0),
             round: 0,
             sent_at: None,
@@ -262,6 +265,7 @@ mod tests {
     fn a_term_that_leaves_no_room_to_count_is_refused() {
         let request = HeartbeatRequest {
             term: Term(u64::MAX),
+            session: 1,
             commit_index: LogIndex(0),
             round: 0,
             sent_at: None,

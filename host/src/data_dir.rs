@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! DIR/lock        locked exclusively for as long as the node lives; holds its process id
-//! DIR/identity    the cluster, the node and the voters; and whether the journal was begun, without which a node has nothing to forget
+//! DIR/identity    the cluster, the node and the voters that it began with; whether the journal was begun, without which a node has nothing to
+//!                 forget; and whether the journal has held a configuration, which counts from then on instead of those voters
 //! DIR/wal/        the journal
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use amaters_cluster_core::NodeId;
 use serde::{Deserialize, Serialize};
@@ -23,9 +25,18 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// As the directory has it: the voters are those of the first start.
     identity: Identity,
+    marks: Mutex<Marks>,
     /// The lock goes with the open file, however the process ends.
     _lock: File,
+}
+
+/// What has happened to the node, as far as its next start has to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Marks {
+    journal_begun: bool,
+    members_in_log: bool,
 }
 
 /// Whose data it is.
@@ -35,7 +46,8 @@ pub struct Identity {
     pub cluster: String,
     /// The node.
     pub node: NodeId,
-    /// The voters, in any order. A node that is started among others could commit without those that its log counts on.
+    /// The voters that the cluster began with, in any order; none for a node that joined one. A node that is started among others could commit without
+    /// those that its log counts on.
     pub voters: Vec<NodeId>,
 }
 
@@ -79,8 +91,8 @@ pub enum DataDirError {
     },
     /// The node was a member of other company.
     #[error(
-        "{} belongs to a cluster of the nodes {}, and this start names {}: give the same --peer flags as before; the members of a cluster can't be \
-         changed yet", .path.display(), list(.found), list(.expected)
+        "{} belongs to a cluster of the nodes {}, and this start names {}: give the same --peer flags as before; `ukehi member` changes the \
+         members of a cluster that runs", .path.display(), list(.found), list(.expected)
     )]
     OtherVoters {
         /// The directory.
@@ -127,7 +139,7 @@ impl DataDir {
     pub fn open(path: &Path, identity: &Identity) -> Result<Self, DataDirError> {
         create_dir(path).map_err(failed("create", path))?;
         let lock = lock(path)?;
-        let dir = Self { path: path.to_owned(), identity: identity.clone(), _lock: lock };
+        let mut dir = Self { path: path.to_owned(), identity: identity.clone(), marks: Mutex::default(), _lock: lock };
         dir.check_identity(identity)?;
         Ok(dir)
     }
@@ -150,7 +162,38 @@ impl DataDir {
     /// # Errors
     /// It can't be written.
     pub fn journal_begun(&self) -> Result<(), DataDirError> {
-        write_identity(&self.path, &self.identity, true)
+        self.mark(|marks| marks.journal_begun = true)
+    }
+
+    /// Notes that the journal has held a configuration, durably: from then on it tells who the members are, whatever a start names.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn members_logged(&self) -> Result<(), DataDirError> {
+        self.mark(|marks| marks.members_in_log = true)
+    }
+
+    /// Whether the journal has held a configuration.
+    #[must_use]
+    pub fn has_members_in_log(&self) -> bool {
+        self.marks().members_in_log
+    }
+
+    /// The voters that the cluster began with, as the first start named them: none for a node that joined one.
+    #[must_use]
+    pub fn founders(&self) -> &[NodeId] {
+        &self.identity.voters
+    }
+
+    fn mark(&self, set: impl FnOnce(&mut Marks)) -> Result<(), DataDirError> {
+        let mut marks = self.marks();
+        let before = *marks;
+        set(&mut marks);
+        if *marks == before { Ok(()) } else { write_identity(&self.path, &self.identity, *marks) }
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a segment of a journal.
@@ -164,12 +207,12 @@ impl DataDir {
         Ok(names.map_err(failed("read", &wal))?.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "wal")))
     }
 
-    fn check_identity(&self, expected: &Identity) -> Result<(), DataDirError> {
+    fn check_identity(&mut self, expected: &Identity) -> Result<(), DataDirError> {
         let file = self.path.join("identity");
-        let (found, journal_begun) = match fs::read_to_string(&file) {
+        let (found, marks) = match fs::read_to_string(&file) {
             Ok(text) => self.parse_identity(&file, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.wal().exists() => {
-                return write_identity(&self.path, expected, false);
+                return write_identity(&self.path, expected, Marks::default());
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 return Err(DataDirError::NoIdentity { path: file, reason: error.to_string() });
@@ -181,24 +224,26 @@ impl DataDir {
             return Err(DataDirError::Foreign { path, found: Box::new(found), expected: Box::new(expected.clone()) });
         }
         let expected = sorted(&expected.voters);
-        if found.voters != expected {
+        if found.voters != expected && !marks.members_in_log {
             return Err(DataDirError::OtherVoters { path, found: found.voters, expected });
         }
-        if journal_begun && !self.has_journal()? {
+        if marks.journal_begun && !self.has_journal()? {
             return Err(DataDirError::JournalGone { path: self.wal(), node: found.node });
         }
+        self.identity = found;
+        self.marks = Mutex::new(marks);
         Ok(())
     }
 
-    fn parse_identity(&self, file: &Path, text: &str) -> Result<(Identity, bool), DataDirError> {
+    fn parse_identity(&self, file: &Path, text: &str) -> Result<(Identity, Marks), DataDirError> {
         let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
         // The format comes first: the rest of a newer one may look like anything.
         let Format { format } = toml::from_str(text).map_err(unreadable)?;
         if format != FORMAT {
             return Err(DataDirError::UnsupportedFormat { path: self.path.clone(), got: format });
         }
-        let IdentityFile { cluster, node, voters, journal_begun, .. } = toml::from_str(text).map_err(unreadable)?;
-        Ok((Identity { cluster, node, voters }, journal_begun))
+        let IdentityFile { cluster, node, voters, journal_begun, members_in_log, .. } = toml::from_str(text).map_err(unreadable)?;
+        Ok((Identity { cluster, node, voters }, Marks { journal_begun, members_in_log }))
     }
 }
 
@@ -214,6 +259,7 @@ struct IdentityFile {
     node: NodeId,
     voters: Vec<NodeId>,
     journal_begun: bool,
+    members_in_log: bool,
 }
 
 /// Takes the lock, and says in the file who has it.
@@ -235,14 +281,15 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
 }
 
 /// Writes beside and renames, so that a crash leaves no half of it.
-fn write_identity(dir: &Path, identity: &Identity, journal_begun: bool) -> Result<(), DataDirError> {
+fn write_identity(dir: &Path, identity: &Identity, marks: Marks) -> Result<(), DataDirError> {
     let path = dir.join("identity");
     let content = IdentityFile {
         format: FORMAT,
         cluster: identity.cluster.clone(),
         node: identity.node,
         voters: sorted(&identity.voters),
-        journal_begun,
+        journal_begun: marks.journal_begun,
+        members_in_log: marks.members_in_log,
     };
     let write = || {
         let text = toml::to_string(&content).map_err(io::Error::other)?;
@@ -263,6 +310,9 @@ fn sorted(voters: &[NodeId]) -> Vec<NodeId> {
 }
 
 fn list(nodes: &[NodeId]) -> String {
+    if nodes.is_empty() {
+        return "none".to_owned();
+    }
     nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -319,6 +369,20 @@ mod tests {
         assert!(error.contains("belongs to a cluster of the nodes 1, 2, 3, and this start names 1"), "{error}");
         let reordered = Identity { voters: vec![NodeId(3), NodeId(1), NodeId(2)], ..identity("c", 1) };
         DataDir::open(dir.path(), &reordered).unwrap();
+    }
+
+    #[test]
+    fn once_the_log_has_the_members_a_start_names_them_in_vain() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+        assert!(!held.has_members_in_log());
+        held.members_logged().unwrap();
+        held.members_logged().unwrap();
+        drop(held);
+        let others = Identity { voters: vec![NodeId(1), NodeId(4)], ..identity("c", 1) };
+        let again = DataDir::open(dir.path(), &others).unwrap();
+        assert!(again.has_members_in_log());
+        assert_eq!(again.founders(), [NodeId(1), NodeId(2), NodeId(3)], "the log goes on from what it began with");
     }
 
     #[test]

@@ -59,6 +59,31 @@ pub enum RaftError {
     /// Too many commands of the session are without an acknowledged response. The request was not carried out.
     #[error("the session has {MAX_OPEN_COMMANDS} commands without an acknowledged response: acknowledge what has been answered")]
     SessionFull,
+    /// Another change of the membership is under way.
+    #[error("another change of the members is under way: try again when it has ended")]
+    ChangeUnderWay,
+    /// The leader has yet to commit an entry of its own term.
+    #[error("the leader is not ready yet: try again in a moment")]
+    NotReady,
+    /// The node is a member already, or was named twice.
+    #[error("the node is a member already, or is named twice: `ukehi member list` shows the members")]
+    AlreadyMember,
+    /// The node is no member.
+    #[error("the node is no member, or no learner: `ukehi member list` shows the members")]
+    NotMember,
+    /// There would be no voter, or too many members, or one with an impossible id or address.
+    #[error(
+        "a cluster has 1 to 7 voters and at most 16 learners, those that are to vote among them; ids from 1, addresses of at most 255 bytes"
+    )]
+    MemberLimits,
+    /// A node that was to vote did not catch up with the log.
+    #[error(
+        "the node did not catch up with the log, and stays a learner: is it running, and can the leader reach it? Promote it later, or remove it"
+    )]
+    NotCaughtUp,
+    /// This node was removed from the cluster.
+    #[error("this node was removed from the cluster: ask another one")]
+    Removed,
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -94,13 +119,23 @@ impl RaftError {
             Rejection::SessionExpired => Self::SessionExpired,
             Rejection::ResponseDropped => Self::ResponseDropped,
             Rejection::SessionFull => Self::SessionFull,
+            Rejection::ChangeUnderWay => Self::ChangeUnderWay,
+            Rejection::NotReady => Self::NotReady,
+            Rejection::AlreadyMember => Self::AlreadyMember,
+            Rejection::NotMember => Self::NotMember,
+            Rejection::MemberLimits => Self::MemberLimits,
+            Rejection::NotCaughtUp => Self::NotCaughtUp,
+            Rejection::Removed => Self::Removed,
         }
     }
 
     /// Whether the same request may be made again without a risk of carrying it out twice.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NoLeader { .. } | Self::NotLeader { .. } | Self::Overloaded)
+        matches!(
+            self,
+            Self::NoLeader { .. } | Self::NotLeader { .. } | Self::Overloaded | Self::ChangeUnderWay | Self::NotReady | Self::Removed
+        )
     }
 }
 

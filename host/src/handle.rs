@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, NodeId, SessionChange, SessionId, SessionStamp, Status};
+use amaters_cluster_core::{LogIndex, MembershipChange, NodeId, SessionChange, SessionId, SessionStamp, Status};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
@@ -121,6 +121,16 @@ impl Handle {
     /// within an election timeout: then this one serves on.
     pub async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
         self.control(Control::Transfer { to }).await
+    }
+
+    /// Changes who is a member, by joint consensus (Raft paper, §6). This node must be the leader. Returns when the change is committed, all the way;
+    /// a new voter has caught up by then.
+    ///
+    /// # Errors
+    /// This node isn't the leader, another change is under way, the change makes no sense, or a new voter did not catch up. Where the node stops
+    /// leading meanwhile, the outcome is unknown: the status tells who is a member.
+    pub async fn change_membership(&self, change: MembershipChange) -> RaftResult<()> {
+        self.control(Control::ChangeMembership(change)).await
     }
 
     async fn control(&self, control: Control) -> RaftResult<()> {

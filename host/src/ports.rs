@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{Applied, Committed, Effect, LogLevel, NodeId, Rejected, Reply, SessionChange, Token};
+use amaters_cluster_core::{Applied, Committed, Effect, LogIndex, LogLevel, MemberStatus, NodeId, Rejected, Reply, SessionChange, Token};
 use tokio::sync::oneshot;
 
 use crate::engine::{Control, Driver, Proposal};
@@ -19,6 +19,10 @@ use crate::state_machine::StateMachine;
 pub trait Network: Send + Sync + 'static {
     /// Hands over an envelope for a peer, and returns at once. It may be lost.
     fn send(&self, to: NodeId, envelope: Vec<u8>);
+
+    /// These are the members from now on: the nodes to which there has to be a way. The version is the index of their configuration in the log; 0 for
+    /// the one that the node was started with. A network that reaches everybody need not know.
+    fn set_members(&self, _version: LogIndex, _members: &[MemberStatus]) {}
 }
 
 /// Carries out effects on the node's thread.
@@ -144,6 +148,7 @@ impl Driver for Ports {
             Effect::ServeReads { tokens } => tokens.into_iter().for_each(|token| self.serve_read(token)),
             Effect::Done { tokens } => tokens.into_iter().for_each(|token| self.waiting.resolve_control(token)),
             Effect::Reject { requests } => requests.iter().for_each(|rejected| self.waiting.reject(rejected)),
+            Effect::Members { version, members } => self.network.set_members(version, &members),
             Effect::Log { level, message } => write_log(level, &message),
             Effect::Failure { event } => self.events.peer_changed(event),
             Effect::LeaderChanged { term, leader } => self.events.leader_changed(term, leader),

@@ -6,6 +6,7 @@
 
 mod effects;
 mod sessions;
+mod stories;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher as _};
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Applied, Committed, Config, FailureEvent, Input, Instant, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, Rejected,
-    Rejection, Reply, Term, Ticket, Token, wire,
+    Applied, Committed, Config, FailureEvent, Input, Instant, LogIndex, LogLevel, MemberStatus, MembershipChange, Node, NodeId, NodeState,
+    Operation, Payload, Rejected, Rejection, Reply, Term, Ticket, Token, wire,
 };
 
 use crate::disk::{Disk, Remains};
@@ -45,6 +46,8 @@ pub struct Member {
     pub results: Vec<Applied>,
     /// Its clock.
     pub clock: Instant,
+    /// The members, as the node told last, and the version of that configuration.
+    pub told: (LogIndex, Vec<MemberStatus>),
     /// While true, [`Cluster::settle`] leaves its disk alone.
     pub disk_stalled: bool,
 }
@@ -81,6 +84,8 @@ pub enum Event {
     Done(NodeId, Vec<Token>),
     /// It turned these down.
     Rejected(NodeId, Vec<Rejected>),
+    /// It told its host who is a member, by a configuration of this version.
+    Members(NodeId, LogIndex, Vec<MemberStatus>),
     /// It said this.
     Noted(NodeId, LogLevel, String),
     /// It changed its mind about a peer.
@@ -131,11 +136,22 @@ impl Cluster {
         for &id in &voters {
             let mut config = Config { seed: id, ..Config::new(id, voters.clone()) };
             configure(&mut config);
-            let (disk, machine, results, clock) = (Disk::default(), Vec::new(), Vec::new(), Instant(1_000_000_000));
-            cluster.members.insert(NodeId(id), Member { config, node: None, disk, machine, results, clock, disk_stalled: false });
-            cluster.restart(NodeId(id));
+            cluster.put_up(config);
         }
         cluster
+    }
+
+    /// Puts up one more node, with the settings of another: it waits to be added.
+    pub fn put_up_spare(&mut self, id: NodeId, like: NodeId) {
+        let like = &self.member(like).config;
+        self.put_up(Config { id, voters: Vec::new(), seed: id.0, ..like.clone() });
+    }
+
+    fn put_up(&mut self, config: Config) {
+        let (id, told) = (config.id, (LogIndex::NONE, Vec::new()));
+        let (disk, machine, clock) = (Disk::default(), Vec::new(), Instant(1_000_000_000));
+        self.members.insert(id, Member { config, node: None, disk, machine, results: Vec::new(), clock, told, disk_stalled: false });
+        self.restart(id);
     }
 
     /// All nodes' ids, up or down.
@@ -287,6 +303,13 @@ impl Cluster {
         token
     }
 
+    /// Asks a node to change who is a member.
+    pub fn change(&mut self, id: NodeId, change: MembershipChange) -> Token {
+        let token = self.next_token();
+        self.input(id, Input::ChangeMembership { token, change });
+        token
+    }
+
     /// The token of the next request.
     #[must_use]
     pub fn upcoming_token(&self) -> Token {
@@ -327,6 +350,14 @@ impl Cluster {
         member.disk.crash(keep)
     }
 
+    /// A node that is down loses its disk as well: from here on it is a blank one that waits to be added.
+    pub fn wipe(&mut self, id: NodeId) {
+        let member = self.member_mut(id);
+        assert!(member.node.is_none(), "node {id} is up");
+        member.disk = Disk::default();
+        member.config.voters.clear();
+    }
+
     /// Starts a node that is down with what its disk has kept.
     ///
     /// # Panics
@@ -339,50 +370,6 @@ impl Cluster {
         }
         node.start(member.clock);
         member.node = Some(node);
-    }
-}
-
-// Stories.
-impl Cluster {
-    /// Ticks, completes and delivers until nothing moves any more, without any time passing.
-    pub fn settle(&mut self) {
-        loop {
-            self.tick_all();
-            let mut moved = false;
-            for id in self.ids() {
-                moved |= !self.member(id).disk_stalled && self.complete_all(id);
-            }
-            for _ in 0..self.pool.len() {
-                self.deliver(0);
-                moved = true;
-            }
-            if !moved {
-                return;
-            }
-        }
-    }
-
-    /// Lets this much time pass in steps of 10 ms, with everything delivered and durable at once.
-    pub fn run(&mut self, time: Duration) {
-        const STEP: Duration = Duration::from_millis(10);
-        for _ in 0..time.as_millis().div_ceil(STEP.as_millis()) {
-            self.advance(STEP);
-            self.settle();
-        }
-    }
-
-    /// Makes a node leader: the others' clocks run until they have forgotten an earlier leader that they hear no more, its own until it stands.
-    ///
-    /// # Panics
-    /// If it isn't elected: its log is behind, it can't reach a majority, or the others hear from a leader.
-    pub fn elect(&mut self, id: NodeId) {
-        for other in self.ids() {
-            let config = &self.member(other).config;
-            let wait = if other == id { config.election_timeout_max } else { config.election_timeout_min };
-            self.pass(other, wait);
-        }
-        self.settle();
-        assert_eq!(self.leader(), Some(id), "node {id} was not elected");
     }
 
     pub(crate) fn next_token(&mut self) -> Token {

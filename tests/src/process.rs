@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use amaters_cluster::admin::{RoleView, StatusView};
+use amaters_cluster::admin::{MemberRoleView, RoleView, StatusView};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on a loaded machine: only a failure waits for it.
@@ -30,6 +30,8 @@ pub struct Process {
     pub client: SocketAddr,
     /// Where its status is.
     pub admin: SocketAddr,
+    /// Whether it joined a cluster, rather than beginning one.
+    joins: bool,
     child: Option<Child>,
 }
 
@@ -65,7 +67,8 @@ impl Processes {
     pub fn arguments(&self, id: u64) -> Vec<String> {
         let node = self.node(id);
         let flag = |name: &str, value: &dyn std::fmt::Display| [format!("--{name}"), value.to_string()];
-        let peers = self.nodes.iter().map(|peer| format!("{}={}", peer.id, peer.listen));
+        let founders = self.nodes.iter().filter(|peer| !peer.joins);
+        let peers = founders.map(|peer| format!("{}={}", peer.id, peer.listen));
         let mut arguments = vec!["start".to_owned()];
         arguments.extend(flag("id", &id));
         arguments.extend(flag("data-dir", &self.data_dir(id).display()));
@@ -73,8 +76,41 @@ impl Processes {
         arguments.extend(flag("client", &node.client));
         arguments.extend(flag("admin", &node.admin));
         arguments.extend(flag("segment-size", &"4MiB"));
-        arguments.extend(peers.flat_map(|peer| ["--peer".to_owned(), peer]));
+        if node.joins {
+            arguments.extend(flag("join", &self.admin_addresses()));
+        } else {
+            arguments.extend(peers.flat_map(|peer| ["--peer".to_owned(), peer]));
+        }
         arguments
+    }
+
+    /// The admin addresses of the nodes that began the cluster, as commands take them.
+    pub fn admin_addresses(&self) -> String {
+        self.nodes.iter().filter(|node| !node.joins).map(|node| node.admin.to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts one more node, which joins the cluster, and waits until it votes.
+    pub fn join(&mut self, id: u64) {
+        self.nodes.push(Process { joins: true, ..Process::new(id) });
+        self.restart(id);
+        wait_until("the new node votes", || {
+            let status = self.node(id).status()?;
+            let votes = status.members.iter().any(|member| member.id == id && member.role == MemberRoleView::Voter);
+            (votes && status.leader.is_some()).then_some(())
+        });
+    }
+
+    /// Ends a node that was removed, and forgets it.
+    pub fn retire(&mut self, id: u64) {
+        self.stop(id);
+        self.nodes.retain(|node| node.id != id);
+    }
+
+    /// Runs `ukehi member …` for this cluster: whether it succeeded, and what it said.
+    pub fn member(&self, arguments: &[&str]) -> (bool, String) {
+        let output = ukehi().arg("member").args(arguments).args(["--admin", &self.admin_addresses()]).output().expect("ukehi can be run");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// Starts a node's process.
@@ -150,8 +186,8 @@ impl Drop for Processes {
                 let _ = child.wait();
             }
         }
-        for id in (1..=self.nodes.len() as u64).filter(|_| failed) {
-            eprintln!("--- log of node {id}\n{}", self.log(id));
+        for node in self.nodes.iter().filter(|_| failed) {
+            eprintln!("--- log of node {}\n{}", node.id, self.log(node.id));
         }
     }
 }
@@ -159,7 +195,7 @@ impl Drop for Processes {
 impl Process {
     fn new(id: u64) -> Self {
         let [listen, client, admin] = free_ports();
-        Self { id, listen, client, admin, child: None }
+        Self { id, listen, client, admin, joins: false, child: None }
     }
 
     /// The same place without its process, to be used from another thread.

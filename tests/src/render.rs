@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use amaters_cluster_core::message::{AppendOutcome, Message};
-use amaters_cluster_core::{EntryKind, LogEntry, NodeState, Operation, Proposal, Rejection, SessionChange, SessionStamp, wire};
+use amaters_cluster_core::{
+    ClusterConfig, ConfigState, EntryKind, LogEntry, NodeId, NodeState, Operation, Proposal, Rejection, SessionChange, SessionStamp, wire,
+};
 
 /// A message, as `AppendEntries term=2 prev=3@1 entries=[4@2 "x=1"] commit=3`.
 pub(super) fn message(message: &Message) -> String {
@@ -35,6 +37,7 @@ pub(super) fn message(message: &Message) -> String {
             let promised = m.promise.map_or(String::new(), |promise| format!(" promises {} ms", promise.lasts.as_millis()));
             format!("HeartbeatResponse term={term}{}{promised}", round(m.round))
         }
+        Message::RemovalNotice(m) => format!("RemovalNotice term={term} version={}", m.version),
         Message::TimeoutNowRequest(_) => format!("TimeoutNow term={term}"),
         Message::ForwardRequest(m) => {
             let commands: Vec<_> =
@@ -64,6 +67,7 @@ pub(super) fn entry(entry: &LogEntry) -> String {
         EntryKind::Command { payload, .. } => format!("{} {}", entry.id, command(payload)),
         EntryKind::SessionCommand { stamp, time, payload, .. } => format!("{} {} at {time} ms", entry.id, in_session(stamp, payload)),
         EntryKind::Session { change, time, .. } => format!("{} {} at {time} ms", entry.id, session_change(change)),
+        EntryKind::Configuration(state) => format!("{} {}", entry.id, configuration(state)),
     }
 }
 
@@ -87,6 +91,16 @@ pub(super) fn session_change(change: &SessionChange) -> String {
         SessionChange::KeepAlive { session, .. } => format!("keeps session {session}"),
         SessionChange::Close { session } => format!("closes session {session}"),
     }
+}
+
+/// A configuration, as `voters 1 2 3, learners 4`; a joint one as `voters 1 2 3 and 1 2 4`.
+pub(super) fn configuration(state: &ConfigState) -> String {
+    let list = |ids: Vec<&NodeId>| ids.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let voters = |config: &ClusterConfig| list(config.voters.keys().collect());
+    let learners = list(state.latest().learners.keys().collect());
+    let old = state.outgoing().map(|old| format!("{} and ", voters(old))).unwrap_or_default();
+    let learners = if learners.is_empty() { String::new() } else { format!(", learners {learners}") };
+    format!("voters {old}{}{learners}", voters(state.latest()))
 }
 
 /// A command in quotes; a long one is cut.
@@ -128,6 +142,7 @@ pub(super) fn state(state: NodeState) -> &'static str {
         NodeState::PreCandidate => "pre-candidate",
         NodeState::Candidate => "candidate",
         NodeState::Leader => "leader",
+        NodeState::Learner => "learner",
     }
 }
 
@@ -147,6 +162,13 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
         Rejection::SessionExpired => "no such session",
         Rejection::ResponseDropped => "its response is not kept",
         Rejection::SessionFull => "too many open commands",
+        Rejection::ChangeUnderWay => "change under way",
+        Rejection::NotReady => "not ready",
+        Rejection::AlreadyMember => "a member already",
+        Rejection::NotMember => "no member",
+        Rejection::MemberLimits => "beyond the limits of members",
+        Rejection::NotCaughtUp => "not caught up",
+        Rejection::Removed => "removed",
     }
 }
 

@@ -10,6 +10,9 @@
 //! | `given 2 "1 1 4" [term=5]` | restarts a node with a log of entries of these terms, in the last one's term or another |
 //! | `campaign 1` | lets this node's clock alone run until it asks for pre-votes |
 //! | `propose 1 x=1`, `read 2 x` | a client's requests |
+//! | `spare 4` | puts up a node that waits to be added |
+//! | `change 1 add 4` | an operator's: `add`, `learner`, `promote`, `remove` a node, or `replace` all voters by some |
+//! | `members` | the configuration that holds, as each node has it |
 //! | `transfer 1 [to=2]` | an operator's: node 1 is to hand over |
 //! | `open-session 1 5000ms`, `keep-session 1 2`, `close-session 1 2` | what clients do with sessions, here number 2 |
 //! | `propose-in 1 2 3 x=1 [acknowledged=2]` | a client's command through node 1, in session 2 as its third |
@@ -35,8 +38,8 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Config, EntryId, EntryKind, Input, LogEntry, LogIndex, NodeId, NodeState, Origin, PersistentState, SessionChange, SessionId,
-    SessionStamp, Term, wire,
+    Config, EntryId, EntryKind, Input, LogEntry, LogIndex, Member, MembershipChange, NodeId, NodeState, Origin, PersistentState,
+    SessionChange, SessionId, SessionStamp, Term, wire,
 };
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 
@@ -80,6 +83,9 @@ impl Runner for Script {
                 self.stage.change_session(id, SessionChange::Close { session })?;
             }
             "read" => self.stage.read(node(&mut args)?, text(&mut args, "a key")?)?,
+            "spare" => self.spare(node(&mut args)?)?,
+            "change" => self.change(node(&mut args)?, &mut args)?,
+            "members" => self.members(),
             "transfer" => self.transfer(node(&mut args)?, &mut args)?,
             "deliver" => self.deliver(&Choice::take(&mut args)?)?,
             "drop" => self.lose(&Choice::take(&mut args)?)?,
@@ -144,6 +150,38 @@ impl Script {
 
 // Operators.
 impl Script {
+    fn spare(&mut self, id: NodeId) -> Result<()> {
+        let like = *self.stage.cluster.ids().first().ok_or("there is no cluster yet")?;
+        Ok(self.stage.spare(id, like)?)
+    }
+
+    fn change(&mut self, id: NodeId, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+        let (kind, named) = (text(args, "a change")?, nodes(args)?);
+        let member = |id: NodeId| Member { id, address: String::new() };
+        let change = match (kind, &named[..]) {
+            ("add", [id]) => MembershipChange::AddVoter(member(*id)),
+            ("learner", [id]) => MembershipChange::AddLearner(member(*id)),
+            ("promote", [id]) => MembershipChange::Promote(*id),
+            ("remove", [id]) => MembershipChange::Remove(*id),
+            ("replace", ids) => MembershipChange::Replace(ids.iter().map(|id| member(*id)).collect()),
+            (other, _) => return Err(format!("no such change: {other}").into()),
+        };
+        Ok(self.stage.change(id, change)?)
+    }
+
+    fn members(&mut self) {
+        for id in self.stage.cluster.ids() {
+            let line = match self.stage.node(id) {
+                Ok(node) => {
+                    let state = node.configuration();
+                    format!("{id} has configuration {}: {}", state.version(), render::configuration(state))
+                }
+                Err(_) => format!("{id} down"),
+            };
+            self.stage.say(line);
+        }
+    }
+
     fn transfer(&mut self, id: NodeId, args: &mut ArgumentConsumer<'_>) -> Result<()> {
         let to: Option<u64> = args.take_key("to").map(str::parse).transpose()?;
         Ok(self.stage.transfer(id, to.map_or(NodeId::NONE, NodeId))?)

@@ -7,11 +7,12 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 /// Everything that crosses the boundary. Whoever adds to this list widens what a guest can do.
-const IMPORTS: [&str; 13] = [
+const IMPORTS: [&str; 14] = [
     "amaters:cluster/events@0.1.0 leader-changed",
     "amaters:cluster/events@0.1.0 peer-failed",
     "amaters:cluster/events@0.1.0 peer-recovered",
     "amaters:cluster/log@0.1.0 write",
+    "amaters:cluster/network@0.1.0 members",
     "amaters:cluster/network@0.1.0 send",
     "amaters:cluster/state-machine@0.1.0 answer",
     "amaters:cluster/state-machine@0.1.0 apply",
@@ -23,8 +24,9 @@ const IMPORTS: [&str; 13] = [
     "wasi:random/random@0.2.12 get-random-u64",
 ];
 
-const EXPORTS: [&str; 12] = [
+const EXPORTS: [&str; 13] = [
     "amaters:cluster/node@0.1.0 applied",
+    "amaters:cluster/node@0.1.0 change-membership",
     "amaters:cluster/node@0.1.0 configure",
     "amaters:cluster/node@0.1.0 persisted",
     "amaters:cluster/node@0.1.0 propose",

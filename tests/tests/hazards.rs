@@ -10,17 +10,25 @@ use amaters_cluster_core::{Input, NodeId, NodeState, PersistentState, Term, Tick
 use amaters_cluster_tests::cluster::{Cluster, Outcome};
 
 /// The rows that are covered, and one test for each.
-const ROWS: [&str; 22] = [
+const ROWS: [&str; 30] = [
     "h01_an_acknowledgement_that_names_the_followers_own_last_entry_is_found",
     "h02_truncation_without_a_conflict_is_found",
     "h03_committing_entries_of_earlier_terms_by_counting_is_found",
+    "h04_no_change_begins_before_the_leader_has_committed_an_entry_of_its_own_term",
+    "h05_nobody_campaigns_by_an_older_configuration_than_its_log_has",
+    "h06_each_node_can_win_an_election_in_a_joint_configuration",
+    "h07_a_removed_leader_goes_on_until_its_removal_is_committed_without_counting_itself",
+    "h08_committing_by_the_new_configurations_majority_alone_is_found",
+    "h09_two_configurations_agree_only_by_a_majority_of_each",
     "h10_an_ex_candidate_votes_once_in_its_term",
     "h11_a_later_term_on_the_shorter_log_keeps_nobody_from_being_elected",
     "h12_a_deposed_leader_serves_no_read_from_its_old_state",
+    "h13_an_answer_of_an_earlier_life_counts_for_nothing",
     "h14_an_acknowledgement_before_the_disk_is_found",
     "h15_nobody_is_told_to_stand_before_its_log_is_durable",
     "h19_looking_at_the_clock_more_often_does_not_shorten_the_wait",
     "h20_a_node_that_was_cut_off_topples_no_leader",
+    "h22_the_membership_is_in_the_log_and_elections_count_by_it",
     "h23_entries_that_arrive_together_and_again_are_applied_once",
     "h24_a_leader_whose_disk_stalls_makes_way",
     "h25_one_report_of_the_leaders_failure_is_all_that_a_failover_needs",

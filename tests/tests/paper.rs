@@ -15,6 +15,8 @@ mod elections;
 mod figure_8;
 #[path = "paper/leases.rs"]
 mod leases;
+#[path = "paper/membership.rs"]
+mod membership;
 #[path = "paper/messages.rs"]
 mod messages;
 #[path = "paper/pre_vote.rs"]

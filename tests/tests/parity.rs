@@ -1,8 +1,8 @@
 //! The core does in its sandbox what it does natively: the same inputs give the same effects, byte for byte.
 //!
-//! Three nodes, each as a pair of engines: one native, one a component under wasmtime, with the same seed and the same clock. Both get
-//! every input; every effect is compared; the native one's is carried out. The network loses, repeats and reorders, nodes can't be reached for a
-//! while and restart from their journals, so that elections, conflicts and catching up are on the way too.
+//! Three nodes and one that waits to be added, each as a pair of engines: one native, one a component under wasmtime, with the same seed and
+//! the same clock. Both get every input; every effect is compared; the native one's is carried out. The network loses, repeats and reorders, nodes
+//! can't be reached for a while and restart from their journals, so that elections, conflicts and catching up are on the way too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use amaters_cluster::engine::{
     Ambient, COMPONENT, Clock, Control, Driver, Engine, NativeEngine, Proposal, Sandbox, SandboxLimits, Turn, WasmEngine,
 };
 use amaters_cluster_core::{
-    Applied, Config, Effect, FailureEvent, HeartbeatConfig, Instant, NodeId, NodeState, Operation, SessionChange, SessionId, SessionStamp,
-    Ticket, Token,
+    Applied, Config, Effect, FailureEvent, HeartbeatConfig, Instant, Member, MembershipChange, NodeId, NodeState, Operation, SessionChange,
+    SessionId, SessionStamp, Ticket, Token,
 };
 
 const NODES: u64 = 3;
@@ -35,7 +35,7 @@ fn the_component_does_what_the_native_core_does() {
     }
     // What was compared is worth comparing: each kind of effect came up, and more than one leader.
     assert!(seen.persisted > 1_000 && seen.sent > 10_000 && seen.applied > 1_000, "{seen:?}");
-    assert!(seen.done > 20 && seen.lease_reads > 5, "{seen:?}");
+    assert!(seen.done > 20 && seen.lease_reads > 5 && seen.configurations > 200, "{seen:?}");
     assert!(seen.served > 100 && seen.replied > 500 && seen.rejected > 1_000 && seen.elections > 20 && seen.restarts > 100, "{seen:?}");
     assert!(seen.failures > 10 && seen.recoveries > 10 && seen.leader_changes > 50, "{seen:?}");
 }
@@ -50,6 +50,7 @@ struct Seen {
     done: usize,
     lease_reads: u64,
     replied: usize,
+    configurations: usize,
     rejected: usize,
     elections: usize,
     restarts: usize,
@@ -77,9 +78,8 @@ impl<'a> Cluster<'a> {
     fn new(sandbox: &'a Sandbox, seed: u64, config: Config) -> Self {
         let clock = TestClock::default();
         let mut dice = Dice(seed);
-        let pairs = (1..=NODES)
-            .map(|id| Pair::new(sandbox, &Config { id: NodeId(id), ..config.clone() }, dice.roll(), &clock, Vec::new()))
-            .collect();
+        let pairs =
+            (1..=NODES + 1).map(|id| Pair::new(sandbox, &config_of(NodeId(id), &config), dice.roll(), &clock, Vec::new())).collect();
         Self { sandbox, config, clock, dice, pairs, network: VecDeque::new(), away: (NodeId::NONE, 0), tokens: 0, sessions: Vec::new() }
     }
 
@@ -147,6 +147,10 @@ impl<'a> Cluster<'a> {
             let to = (self.dice.below(3) > 0).then(|| NodeId(self.dice.below(4) as u64 + 1));
             turn.controls.push((Token(self.tokens), Control::Transfer { to }));
         }
+        if self.dice.below(60) == 0 {
+            self.tokens += 1;
+            turn.controls.push((Token(self.tokens), Control::ChangeMembership(self.change())));
+        }
         turn
     }
 
@@ -170,6 +174,20 @@ impl<'a> Cluster<'a> {
             0 => SessionChange::Close { session },
             1 => SessionChange::KeepAlive { session, acknowledged: 1 },
             _ => SessionChange::Open { timeout_ms: self.dice.below(20_000) as u64 },
+        }
+    }
+
+    /// One of all kinds of changes, of which many are refused.
+    fn change(&mut self) -> MembershipChange {
+        let id = NodeId(self.dice.below(self.pairs.len()) as u64 + 1);
+        let member = |id: NodeId| Member { id, address: format!("node {id} ⛵") };
+        match self.dice.below(8) {
+            0 => MembershipChange::AddLearner(member(id)),
+            1 => MembershipChange::Promote(id),
+            2 => MembershipChange::Remove(id),
+            3 => MembershipChange::Replace((1..=NODES).map(|id| member(NodeId(id))).collect()),
+            4 => MembershipChange::Replace(vec![member(id), member(NodeId(1))]),
+            _ => MembershipChange::AddVoter(member(id)),
         }
     }
 
@@ -198,6 +216,7 @@ impl<'a> Cluster<'a> {
             Effect::Failure { event: FailureEvent::Failed { .. } } => seen.failures += 1,
             Effect::Failure { event: FailureEvent::Recovered { .. } } => seen.recoveries += 1,
             Effect::LeaderChanged { .. } => seen.leader_changes += 1,
+            Effect::Members { version, .. } => seen.configurations += usize::from(!version.is_none()),
             Effect::Log { .. } => {}
         }
     }
@@ -207,8 +226,14 @@ impl<'a> Cluster<'a> {
         let Pair { id, ref mut journal, .. } = self.pairs[at];
         let journal = std::mem::take(journal);
         let seed = self.dice.roll();
-        self.pairs[at] = Pair::new(self.sandbox, &Config { id, ..self.config.clone() }, seed, &self.clock, journal);
+        self.pairs[at] = Pair::new(self.sandbox, &config_of(id, &self.config), seed, &self.clock, journal);
     }
+}
+
+/// The settings of a node. The last one waits to be added.
+fn config_of(id: NodeId, like: &Config) -> Config {
+    let voters = if id.0 > NODES { Vec::new() } else { like.voters.clone() };
+    Config { id, voters, ..like.clone() }
 }
 
 /// One node, twice.

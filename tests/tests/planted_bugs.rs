@@ -23,6 +23,16 @@ fn h03_committing_entries_of_earlier_terms_by_counting_is_found() {
 }
 
 #[test]
+fn h08_committing_by_the_new_configurations_majority_alone_is_found() {
+    found(Bug::NewMajorityAlone);
+}
+
+#[test]
+fn h09_a_majority_of_two_configurations_taken_together_is_found() {
+    found(Bug::MajorityOfUnion);
+}
+
+#[test]
 fn h12_reads_without_asking_a_majority_are_found() {
     found(Bug::ReadWithoutRound);
     seen_by_clients(Bug::ReadWithoutRound);

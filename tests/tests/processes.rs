@@ -244,3 +244,60 @@ fn without_a_majority_clients_are_told_so() {
     let error = client.get::<_, Option<String>>("a").expect_err("a read without a majority might be stale");
     assert_eq!(error.code(), Some("CLUSTERDOWN"));
 }
+
+#[test]
+fn a_fourth_node_joins_and_the_first_is_removed_under_load_and_nothing_is_lost() {
+    let mut cluster = Processes::start(3);
+    let tallies = with_writers(&mut cluster, |cluster| {
+        let_them_write(cluster, 2, 200);
+        cluster.join(4);
+        let_them_write(cluster, 4, 200);
+        let (done, said) = cluster.member(&["remove", "1"]);
+        assert!(done, "{said}");
+        let removed = || cluster.node(1).status().is_some_and(|status| status.removed).then_some(());
+        wait_until("the removed node knows that it is", removed);
+        assert!(cluster.log(1).contains("this node was removed from the cluster"), "and says so");
+        let_them_write(cluster, 2, 200);
+        cluster.retire(1);
+        // The three that are left bear the loss of one, the new one among those that count.
+        cluster.kill(3);
+        let_them_write(cluster, 2, 200);
+        cluster.restart(3);
+    });
+    assert!(tallies.values().all(|tally| tally.acknowledged > 0), "{tallies:?}");
+    let (done, said) = cluster.member(&["list"]);
+    assert!(done && said.contains("voter") && !said.contains("learner"), "{said}");
+}
+
+#[test]
+fn a_node_that_joined_starts_again_and_the_founders_flags_no_longer_count() {
+    let mut cluster = Processes::start(1);
+    cluster.join(2);
+    cluster.join(3);
+    let _: () = cluster.node(3).connect().set("a", 1).unwrap();
+    for id in [1, 2, 3] {
+        cluster.kill(id);
+    }
+    for id in [1, 2, 3] {
+        cluster.restart(id);
+    }
+    cluster.settled();
+    assert_eq!(cluster.node(2).connect().get::<_, u32>("a").unwrap(), 1);
+    assert_eq!(cluster.node(1).status().map(|status| status.members.len()), Some(3));
+}
+
+#[test]
+fn a_change_that_makes_no_sense_is_refused_with_what_to_do() {
+    let cluster = Processes::start(3);
+    for (arguments, said) in [
+        (&["remove", "9"][..], "the node is no member"),
+        (&["add", "2=127.0.0.1:9"], "a member already"),
+        (&["promote", "1"], "a member already"),
+        (&["add", "9=127.0.0.1:9"], "did not catch up"),
+    ] {
+        let (done, output) = cluster.member(arguments);
+        assert!(!done && output.contains(said), "{arguments:?}: {output}");
+    }
+    let (done, output) = cluster.member(&["remove", "9"]);
+    assert!(done, "the learner that never came goes again: {output}");
+}

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use amaters_cluster_core::{NodeState, Status};
+use amaters_cluster_core::{MemberRole, NodeState, Status};
 use prometheus::core::{AtomicU64, GenericGauge, GenericGaugeVec};
 use prometheus::{Encoder, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
@@ -79,6 +79,12 @@ struct RaftMetrics {
     disk_stalls: IntCounter,
     has_lease: Gauge,
     disk_waits: prometheus::Gauge,
+    configurations: IntCounter,
+    strangers: IntCounter,
+    config_version: Gauge,
+    voters: Gauge,
+    learners: Gauge,
+    removed: Gauge,
 }
 
 impl RaftMetrics {
@@ -121,6 +127,12 @@ impl RaftMetrics {
             disk_stalls: counter(&registry, "disk_stalls_total", "How often the node gave the lead up for its disk")?,
             has_lease: gauge(&registry, "has_lease", "Whether the node leads and may serve reads without a round")?,
             disk_waits,
+            configurations: counter(&registry, "configurations_total", "Configurations of the members that took effect")?,
+            strangers: counter(&registry, "strangers_total", "Envelopes that were ignored since their sender is no member")?,
+            config_version: gauge(&registry, "config_version", "The index of the configuration that holds; 0 for that of the start")?,
+            voters: gauge(&registry, "voters", "Members that vote, in either of two joint configurations")?,
+            learners: gauge(&registry, "learners", "Members that only receive the log")?,
+            removed: gauge(&registry, "removed", "Whether the node was removed from its cluster")?,
             registry,
         })
     }
@@ -137,6 +149,11 @@ impl RaftMetrics {
         self.has_lease.set(u64::from(status.has_lease));
         self.disk_waits.set(status.disk_waits.as_secs_f64());
         self.sessions.set(status.sessions.try_into().unwrap_or(u64::MAX));
+        let count = |holds: fn(MemberRole) -> bool| status.members.iter().filter(|member| holds(member.role)).count() as u64;
+        self.config_version.set(status.config_version.0);
+        self.voters.set(count(|role| matches!(role, MemberRole::Voter | MemberRole::Incoming | MemberRole::Outgoing)));
+        self.learners.set(count(|role| role == MemberRole::Learner));
+        self.removed.set(u64::from(status.removed));
         self.peer_match.reset();
         self.peer_silence.reset();
         self.peer_suspicion.reset();
@@ -156,6 +173,8 @@ impl RaftMetrics {
             (&self.transfers, status.counters.transfers),
             (&self.lease_reads, status.counters.lease_reads),
             (&self.disk_stalls, status.counters.disk_stalls),
+            (&self.configurations, status.counters.configurations),
+            (&self.strangers, status.counters.strangers),
         ] {
             // A node that was rebuilt counts from 0 again, which Prometheus takes for the restart that it is.
             counter.reset();

@@ -6,6 +6,8 @@
 //! | `GET /healthz` | 200 `ok` while the node's loop answers within 1 s |
 //! | `GET /readyz` | 200 `ok` when a leader is known, and everything that is known to be committed is applied |
 //! | `POST /transfer` | has this node, which must lead, hand over: to `{"to": 2}` or to the best; 200 and `{"leader": 2}` once that one leads |
+//! | `GET /members` | 200 and a [`MembersView`] as JSON: the configuration that holds |
+//! | `POST /members` | carries out a [`ChangeRequest`] and answers with a [`MembersView`]; 202 if it takes longer than 8 s |
 //! | `GET /metrics` | 200 and Prometheus' text format 0.0.4; all names begin with `amaters_cluster_` |
 //!
 //! A change that was refused gets 409 and why, or 421 where it has to go to another node, the `leader`, if it is known.
@@ -23,6 +25,7 @@
 //! | a connection between two requests | 60 s | `idle` |
 
 mod control;
+mod members;
 mod metrics;
 mod phase;
 mod routes;
@@ -45,6 +48,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::Service;
 
+pub use members::{AddressView, ChangeRequest, MemberRoleView, MemberView, MembersView};
 pub use routes::StatusSource;
 pub use view::{NodeInfo, PeerView, RoleView, StatusView};
 

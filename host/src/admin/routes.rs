@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{NodeId, Status};
+use amaters_cluster_core::{MembershipChange, NodeId, Status};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -16,12 +16,16 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::control;
+use super::members::{ChangeRequest, MembersView};
 use super::metrics::Metrics;
 use super::view::{NodeInfo, StatusView};
-use crate::error::RaftResult;
+use crate::error::{RaftError, RaftResult};
 
 /// How long the node's loop may take to report its status before it counts as stuck.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long an answer waits for a change of the members: less than a request may take.
+const CHANGE: Duration = Duration::from_secs(8);
 
 /// The largest body of a request.
 const BODY_BYTES: usize = 64 << 10;
@@ -33,6 +37,9 @@ pub trait StatusSource: Clone + Send + Sync + 'static {
 
     /// Has the node hand over, and waits for the outcome.
     fn transfer(&self, to: Option<NodeId>) -> impl Future<Output = RaftResult<()>> + Send;
+
+    /// Asks the node, which has to be the leader, for other members.
+    fn change_membership(&self, change: MembershipChange) -> impl Future<Output = RaftResult<()>> + Send;
 }
 
 /// What the routes work with.
@@ -60,10 +67,11 @@ pub(super) fn router<S: StatusSource>(desk: Arc<Desk<S>>) -> Router {
         .route("/status", get(status::<S>))
         .route("/healthz", get(healthz::<S>))
         .route("/readyz", get(readyz::<S>))
+        .route("/members", get(members::<S>).post(change_members::<S>))
         .route("/metrics", get(metrics::<S>))
         .route("/transfer", post(control::transfer::<S>))
-        .fallback(|| async { error(StatusCode::NOT_FOUND, "expected /status, /healthz, /readyz, /metrics or /transfer") })
-        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "expected GET; POST for /transfer") })
+        .fallback(|| async { error(StatusCode::NOT_FOUND, "expected /status, /members, /healthz, /readyz, /metrics or /transfer") })
+        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "expected GET; POST for /transfer and /members") })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn_with_state(Arc::clone(&desk), guard::<S>))
         .with_state(desk)
@@ -73,6 +81,60 @@ async fn status<S: StatusSource>(State(desk): Shared<S>) -> Response {
     match desk.status().await {
         Ok(status) => Json(StatusView::new(&status, &desk.info)).into_response(),
         Err(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    }
+}
+
+async fn members<S: StatusSource>(State(desk): Shared<S>) -> Response {
+    match desk.status().await {
+        Ok(status) => Json(MembersView::new(&status, &desk.info.cluster)).into_response(),
+        Err(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    }
+}
+
+/// A change goes on when nobody waits for it any more: asking again tells what came of it.
+async fn change_members<S: StatusSource>(State(desk): Shared<S>, request: Request) -> Response {
+    // A page in a browser can't send this without being asked first: nobody changes members by a link.
+    let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !is_json {
+        return error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected content-type: application/json");
+    }
+    let Ok(body) = axum::body::to_bytes(request.into_body(), BODY_BYTES).await else {
+        return error(StatusCode::PAYLOAD_TOO_LARGE, &format!("expected a body of at most {BODY_BYTES} bytes"));
+    };
+    let wanted: ChangeRequest = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(reason) => {
+            let expected = "a change such as {\"change\":\"add\",\"id\":4,\"address\":\"HOST:PORT\"}";
+            return error(StatusCode::BAD_REQUEST, &format!("expected {expected}: {reason}"));
+        }
+    };
+    match timeout(CHANGE, desk.source.change_membership(wanted.into())).await {
+        Ok(Ok(())) => members(State(desk)).await,
+        Ok(Err(reason)) => refused(&reason),
+        Err(_) => (StatusCode::ACCEPTED, Json(json!({ "under_way": true }))).into_response(),
+    }
+}
+
+fn refused(reason: &RaftError) -> Response {
+    match reason {
+        RaftError::NotLeader { leader } => {
+            (StatusCode::MISDIRECTED_REQUEST, Json(json!({ "error": reason.to_string(), "leader": leader.map(|leader| leader.0) })))
+                .into_response()
+        }
+        RaftError::AlreadyMember | RaftError::NotMember | RaftError::MemberLimits | RaftError::NotCaughtUp => {
+            (StatusCode::BAD_REQUEST, Json(json!({ "error": reason.to_string(), "reason": reason_name(reason) }))).into_response()
+        }
+        _ => error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()),
+    }
+}
+
+/// The reason's name for programs.
+fn reason_name(reason: &RaftError) -> &'static str {
+    match reason {
+        RaftError::AlreadyMember => "already-member",
+        RaftError::NotMember => "not-member",
+        RaftError::NotCaughtUp => "not-caught-up",
+        _ => "limits",
     }
 }
 

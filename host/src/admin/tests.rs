@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amaters_cluster_core::{Counters, LogIndex, NodeId, NodeState, PeerStatus, Status, Term};
+use amaters_cluster_core::{Counters, LogIndex, MemberRole, MemberStatus, MembershipChange, NodeId, NodeState, PeerStatus, Status, Term};
 use prometheus::{IntCounter, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::phase::{Watch, Watched};
-use super::{NodeInfo, RoleView, StatusSource, StatusView, serve};
+use super::{MembersView, NodeInfo, RoleView, StatusSource, StatusView, serve};
 use crate::error::{RaftError, RaftResult};
 
 /// A node that reports this, an error, or nothing at all.
@@ -40,6 +40,15 @@ impl StatusSource for Node {
             _ => Err(RaftError::UnknownTarget),
         }
     }
+
+    async fn change_membership(&self, change: MembershipChange) -> RaftResult<()> {
+        match (self, change) {
+            (Self::Ends, _) => Err(RaftError::NotLeader { leader: Some(NodeId(2)) }),
+            (_, MembershipChange::Remove(NodeId(3))) => Ok(()),
+            (_, MembershipChange::Remove(_)) => Err(RaftError::NotMember),
+            _ => Err(RaftError::ChangeUnderWay),
+        }
+    }
 }
 
 fn leader() -> Status {
@@ -58,6 +67,9 @@ fn leader() -> Status {
         durable_index: LogIndex(7),
         log_bytes: 1234,
         sessions: 6,
+        removed: false,
+        config_version: LogIndex(4),
+        members: (1..=3).map(|id| MemberStatus { id: NodeId(id), address: format!("host{id}:7101"), role: MemberRole::Voter }).collect(),
         peers: vec![peer(2, 8, 20), peer(3, 5, 1500)],
         counters: Counters {
             elections: 2,
@@ -67,6 +79,8 @@ fn leader() -> Status {
             transfers: 5,
             lease_reads: 6,
             disk_stalls: 7,
+            configurations: 1,
+            strangers: 3,
         },
         transfer_to: NodeId(2),
         has_lease: true,
@@ -145,6 +159,12 @@ async fn status_has_the_fields_that_scripts_rely_on() {
     assert_eq!(code, 200);
     let expected = serde_json::json!({
         "id": 1, "role": "leader", "term": 3, "leader": 1, "commit": 8, "applied": 8, "last": 9,
+        "config": 4, "removed": false,
+        "members": [
+            {"id": 1, "address": "host1:7101", "role": "voter"},
+            {"id": 2, "address": "host2:7101", "role": "voter"},
+            {"id": 3, "address": "host3:7101", "role": "voter"},
+        ],
         "peers": [{"id": 2, "match": 8, "silent_ms": 20, "suspicion": 0.12, "failed": false},
             {"id": 3, "match": 5, "silent_ms": 1500, "suspicion": 9.0, "failed": true}],
         "durable": 7, "log_bytes": 1234, "sessions": 6, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
@@ -212,6 +232,10 @@ async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
             "amaters_cluster_durable_index 7",
             "amaters_cluster_log_bytes 1234",
             "amaters_cluster_sessions 6",
+            "amaters_cluster_config_version 4",
+            "amaters_cluster_voters 3",
+            "amaters_cluster_learners 0",
+            "amaters_cluster_strangers_total 3",
             r#"amaters_cluster_peer_match_index{peer="3"} 5"#,
             r#"amaters_cluster_peer_silence_seconds{peer="3"} 1.5"#,
             "# TYPE amaters_cluster_elections_total counter",
@@ -232,12 +256,42 @@ async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
 }
 
 #[tokio::test]
+async fn members_are_shown_and_changed_by_the_leader() {
+    let admin = Admin::reports(leader()).await;
+    let (code, body) = admin.get("/members").await;
+    assert_eq!(code, 200);
+    let view: MembersView = serde_json::from_str(&body).unwrap();
+    assert_eq!((view.leader, view.version, view.members.len()), (Some(1), 4, 3));
+
+    let post = |body: &str, kind: &str| {
+        let length = body.len();
+        format!(
+            "POST /members HTTP/1.1\r\nhost: node\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+    };
+    for (body, kind, code) in [
+        (r#"{"change":"remove","id":3}"#, "application/json", 200),
+        (r#"{"change":"remove","id":9}"#, "application/json", 400),
+        (r#"{"change":"promote","id":3}"#, "application/json", 503),
+        (r#"{"change":"paint","id":3}"#, "application/json", 400),
+        // What a page in a browser may send without asking.
+        (r#"{"change":"remove","id":3}"#, "text/plain", 415),
+    ] {
+        let answer = admin.send(post(body, kind).as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{body}: {answer}");
+    }
+    let follower = Admin::start(Node::Ends).await;
+    let answer = follower.send(post(r#"{"change":"remove","id":3}"#, "application/json").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains(r#""leader":2"#), "{answer}");
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_refused_in_words() {
     let admin = Admin::reports(leader()).await;
     let (code, body) = admin.get("/nothing").await;
-    assert_eq!((code, body.as_str()), (404, r#"{"error":"expected /status, /healthz, /readyz, /metrics or /transfer"}"#));
+    assert_eq!((code, body.as_str()), (404, r#"{"error":"expected /status, /members, /healthz, /readyz, /metrics or /transfer"}"#));
     for path in ["/status", "/healthz", "/readyz", "/metrics"] {
-        assert_eq!(admin.ask("DELETE", path).await, (405, r#"{"error":"expected GET; POST for /transfer"}"#.to_owned()));
+        assert_eq!(admin.ask("DELETE", path).await, (405, r#"{"error":"expected GET; POST for /transfer and /members"}"#.to_owned()));
     }
     let answer = admin.send(b"GET /status HTTP/1.1\r\nhost: node\r\ncontent-length: 70000\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");

@@ -5,6 +5,8 @@ use std::fmt;
 use amaters_cluster_core::{NodeState, PeerStatus, Status};
 use serde::{Deserialize, Serialize};
 
+use super::members::MemberView;
+
 /// What a node tells of itself besides its status.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
@@ -33,6 +35,15 @@ pub struct StatusView {
     pub applied: u64,
     /// The last index of the log.
     pub last: u64,
+    /// The index of the entry with the configuration that holds; 0 for the one that the node was started with.
+    #[serde(default)]
+    pub config: u64,
+    /// The members, and what each is.
+    #[serde(default)]
+    pub members: Vec<MemberView>,
+    /// Whether this node was removed from the cluster, as far as it knows.
+    #[serde(default)]
+    pub removed: bool,
     /// The other members.
     pub peers: Vec<PeerView>,
     /// The last index that is durable on this node.
@@ -67,6 +78,8 @@ pub enum RoleView {
     Candidate,
     /// Leads.
     Leader,
+    /// Receives the log and does not vote.
+    Learner,
 }
 
 /// A peer, as `/status` words it.
@@ -97,6 +110,9 @@ impl StatusView {
             commit: status.commit_index.0,
             applied: status.applied_index.0,
             last: status.last_index.0,
+            config: status.config_version.0,
+            members: status.members.iter().map(MemberView::from).collect(),
+            removed: status.removed,
             peers: status.peers.iter().map(PeerView::from).collect(),
             durable: status.durable_index.0,
             log_bytes: status.log_bytes.try_into().unwrap_or(u64::MAX),
@@ -118,6 +134,7 @@ impl From<NodeState> for RoleView {
             NodeState::PreCandidate => Self::PreCandidate,
             NodeState::Candidate => Self::Candidate,
             NodeState::Leader => Self::Leader,
+            NodeState::Learner => Self::Learner,
         }
     }
 }
@@ -141,6 +158,7 @@ impl fmt::Display for RoleView {
             Self::PreCandidate => "pre-candidate",
             Self::Candidate => "candidate",
             Self::Leader => "leader",
+            Self::Learner => "learner",
         })
     }
 }
@@ -151,7 +169,7 @@ mod tests {
 
     #[test]
     fn roles_are_worded_alike_in_json_and_in_tables() {
-        for role in [RoleView::Follower, RoleView::PreCandidate, RoleView::Candidate, RoleView::Leader] {
+        for role in [RoleView::Follower, RoleView::PreCandidate, RoleView::Candidate, RoleView::Leader, RoleView::Learner] {
             assert_eq!(serde_json::to_string(&role).unwrap(), format!("\"{role}\""));
         }
     }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::Advice;
 
 mod cluster;
+mod membership;
 mod readback;
 mod writes;
 
@@ -29,6 +30,9 @@ pub(super) struct DemoOptions {
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
     nodes: u8,
+    /// Shows members come and go instead: from one node to five, and back to three
+    #[arg(long, conflicts_with = "nodes")]
+    membership: bool,
     /// Keeps everything below this directory, which must be empty or new [default: one that is removed at the end]
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -63,9 +67,13 @@ pub(super) fn command(options: &DemoOptions) -> anyhow::Result<ExitCode> {
     // What an interruption ends with; from the verdict on, the verdict.
     let code = Cell::new(ExitCode::from(INTERRUPTED));
     let ended = runtime.block_on(async {
-        let cluster = Cluster::new(&home.path, options.nodes)?;
+        let (nodes, founders) = if options.membership { (membership::NODES, 1) } else { (options.nodes, options.nodes) };
+        let cluster = Cluster::new(&home.path, nodes, founders)?;
+        let story = async {
+            if options.membership { membership::tell(&cluster, options, &code).await } else { tell(&cluster, options, &code).await }
+        };
         tokio::select! {
-            told = tell(&cluster, options, &code) => told,
+            told = story => told,
             failure = cluster.watch() => Err(failure),
             interrupted = interrupted() => interrupted,
         }
@@ -78,7 +86,7 @@ pub(super) fn command(options: &DemoOptions) -> anyhow::Result<ExitCode> {
 }
 
 async fn tell(cluster: &Cluster, options: &DemoOptions, code: &Cell<ExitCode>) -> anyhow::Result<()> {
-    elect(cluster).await?;
+    elect(cluster, cluster.len()).await?;
     let writes = Writes::new(cluster.client_addresses(), options.keys)?;
     let fail_over = write(cluster, &writes, options.clients).await?;
     agree(cluster).await?;
@@ -101,14 +109,17 @@ async fn tell(cluster: &Cluster, options: &DemoOptions, code: &Cell<ExitCode>) -
     Ok(())
 }
 
-async fn elect(cluster: &Cluster) -> anyhow::Result<()> {
-    let count = cluster.len();
+/// Starts the first nodes, and waits until they have a leader.
+async fn elect(cluster: &Cluster, count: u8) -> anyhow::Result<()> {
     let bar = spinner("starting");
     let begun = Instant::now();
     for id in 1..=count {
         cluster.start(id)?;
     }
-    println_above(&bar, &format!("✓ started {count} nodes, each its own process, below {}", cluster.dir().display()));
+    println_above(
+        &bar,
+        &format!("✓ started {count} node{}, each its own process, below {}", if count == 1 { "" } else { "s" }, cluster.dir().display()),
+    );
     bar.set_message("waiting for a leader");
     while !cluster.is_ready().await {
         patient(begun, "no leader was elected")?;
@@ -123,19 +134,10 @@ async fn elect(cluster: &Cluster) -> anyhow::Result<()> {
 /// Writes all keys, kills the leader in the middle and starts it again. Gives the time from the kill to the next acknowledged write.
 async fn write(cluster: &Cluster, writes: &Writes, clients: u32) -> anyhow::Result<Duration> {
     let bar = bar(writes.keys(), "keys written");
-    let show = async {
-        loop {
-            bar.set_position(writes.acknowledged().into());
-            if writes.since_last_success() > PATIENCE {
-                bail!("no write was acknowledged for {} s; the last error: {}", PATIENCE.as_secs(), writes.last_error());
-            }
-            sleep(GLANCE).await;
-        }
-    };
     let work = async { tokio::try_join!(writes.run(clients), kill_leader(cluster, writes, &bar)) };
     let ((), (victim, killed)) = tokio::select! {
         done = work => done?,
-        failed = show => failed?,
+        failed = show(writes, &bar) => failed?,
     };
     bar.finish_and_clear();
     println!("✓ wrote {} keys; {} writes had to be tried again", writes.keys(), writes.retries());
@@ -144,6 +146,17 @@ async fn write(cluster: &Cluster, writes: &Writes, clients: u32) -> anyhow::Resu
         println!("✓ started node {victim} again");
     }
     writes.first_success_after_kill().map(|at| at - killed).context("nothing was written after the leader's death")
+}
+
+/// Shows how far the writers are, until they are stuck.
+async fn show<T>(writes: &Writes, bar: &ProgressBar) -> anyhow::Result<T> {
+    loop {
+        bar.set_position(writes.acknowledged().into());
+        if writes.since_last_success() > PATIENCE {
+            bail!("no write was acknowledged for {} s; the last error: {}", PATIENCE.as_secs(), writes.last_error());
+        }
+        sleep(GLANCE).await;
+    }
 }
 
 /// Kills the leader when half of the keys are written. A cluster that can't do without it gets it back at once.
@@ -190,8 +203,9 @@ async fn agree(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 async fn read_back(cluster: &Cluster, writes: &Writes) -> anyhow::Result<Vec<Loss>> {
-    let bar = bar(writes.keys() * u32::from(cluster.len()), "keys read back");
-    let losses = readback::run(&cluster.client_addresses(), writes, &bar).await?;
+    let nodes = cluster.running_client_addresses();
+    let bar = bar(writes.keys() * u32::try_from(nodes.len()).unwrap_or(u32::MAX), "keys read back");
+    let losses = readback::run(&nodes, writes, &bar).await?;
     bar.finish_and_clear();
     println!("✓ read every key back from every node");
     Ok(losses)

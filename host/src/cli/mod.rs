@@ -12,6 +12,7 @@ pub mod bench;
 
 #[cfg(unix)]
 mod demo;
+pub mod member;
 pub mod options;
 pub mod start;
 pub mod status;
@@ -62,6 +63,9 @@ enum Command {
         #[arg(long, value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8091")]
         admin: Vec<String>,
     },
+    /// Shows and changes who is a member
+    #[command(subcommand)]
+    Member(member::MemberCommand),
     /// Shows a cluster on this machine survive the death of its leader
     #[cfg(unix)]
     Demo(demo::DemoOptions),
@@ -87,6 +91,7 @@ impl Command {
             Self::Start(args) => start::run(args.resolve(&variable)?),
             Self::Status { admin, json } => status::run(&admin, json),
             Self::Transfer { to, admin } => transfer::run(&admin, to),
+            Self::Member(command) => member::command(command),
             #[cfg(unix)]
             Self::Demo(options) => demo::command(&options),
             Self::Bench(options) => bench::command(&options),
@@ -150,7 +155,15 @@ mod tests {
              --peer 2=127.0.0.1:7102 --peer 3=127.0.0.1:7103 --config f.toml --log-format json",
             "ukehi status --admin 127.0.0.1:8091,127.0.0.1:8092 --json",
             "ukehi transfer --to 2 --admin 127.0.0.1:8091,127.0.0.1:8092",
+            "ukehi start --id 4 --data-dir d --join 127.0.0.1:8091,127.0.0.1:8092 --advertise host:7104",
+            "ukehi member list --admin 127.0.0.1:8091 --json",
+            "ukehi member add 4=127.0.0.1:7104 --admin 127.0.0.1:8091,127.0.0.1:8092",
+            "ukehi member add-learner 4=127.0.0.1:7104",
+            "ukehi member promote 4",
+            "ukehi member remove 4",
+            "ukehi member replace 1=127.0.0.1:7101,4=127.0.0.1:7104",
             "ukehi demo --nodes 5 --dir d --hold",
+            "ukehi demo --membership",
             "ukehi bench --target 127.0.0.1:6391,127.0.0.1:6392 --clients 64 --pipeline 1 --value 128 --seconds 10 --json",
             "ukehi wal inspect d",
         ] {

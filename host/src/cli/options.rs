@@ -48,6 +48,10 @@ pub struct StartOptions {
     pub admin: SocketAddr,
     /// Every voter's address, this node's too, as `host:port`. The host may be a name.
     pub peers: BTreeMap<NodeId, String>,
+    /// Admin addresses of a cluster that this node is to join, instead of beginning one with its peers.
+    pub join: Vec<String>,
+    /// Where other nodes reach this one, as `host:port`.
+    pub advertise: String,
     /// The settings of the consensus core; its `seed` is still to be drawn.
     pub core: Config,
     /// What runs the core.
@@ -93,7 +97,8 @@ pub enum LogFormat {
 #[command(
     after_help = "Every option can stand in the file as well (data-dir = \"…\"; peers as a table: [peers] 1 = \"HOST:PORT\") and in the \
 environment (UKEHI_DATA_DIR=…; peers with commas: UKEHI_PEER=1=HOST:PORT,2=HOST:PORT). A flag goes before a variable, a variable before the file.\n\n\
-Without any --peer the node is a cluster of one."
+Without any --peer the node is a cluster of one; with --join it becomes a member of one that runs. Once members have been changed, the log has them, and --peer \
+is for the first start alone."
 )]
 pub struct StartArgs {
     /// This node's number, from 1 [default: 1 for a cluster of one]
@@ -114,6 +119,12 @@ pub struct StartArgs {
     /// A voter's address; once for each node of the cluster, this one too (1 to 7)
     #[arg(long, value_name = "ID=HOST:PORT")]
     pub peer: Vec<String>,
+    /// Joins the cluster of the node with this admin address; of several, the leader's should be one
+    #[arg(long, value_name = "ADDR[,ADDR]")]
+    pub join: Option<String>,
+    /// Where other nodes reach a node that joins [default: its --listen address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
     /// Reads options from a TOML file
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<String>,
@@ -172,7 +183,7 @@ impl StartArgs {
     /// Names the first option that is wrong, where it stands, and what is allowed.
     pub fn resolve(self, variable: &dyn Fn(&str) -> Option<String>) -> Result<StartOptions, UsageError> {
         let sources = Sources::open(self.config.as_deref(), variable)?;
-        let Members { id, peers, listen } = resolve_members(&sources, &self)?;
+        let Members { id, peers, listen, join, advertise } = resolve_members(&sources, &self)?;
         let insecure = sources.value_or("insecure", self.insecure.then_some("true"), false, "true or false", parse::truth)?.value;
         let client = sources.value_or("client", self.client.as_deref(), loopback(6391), ADDRESS, parse::address)?;
         let admin = sources.value_or("admin", self.admin.as_deref(), loopback(8091), ADDRESS, parse::address)?;
@@ -185,7 +196,7 @@ impl StartArgs {
             parse::size(64 << 20, 4 << 30),
         )?;
         let memory_limit = usize::try_from(memory_limit.value).unwrap_or(usize::MAX);
-        let core = resolve_core(&sources, &self, id, peers.keys().copied().collect(), memory_limit)?;
+        let core = resolve_core(&sources, &self, id, &peers, memory_limit)?;
         Ok(StartOptions {
             id,
             cluster: sources.value_or("cluster", self.cluster.as_deref(), "ukehi".to_owned(), CLUSTER, parse::cluster)?.value,
@@ -194,6 +205,8 @@ impl StartArgs {
             client: client.value,
             admin: admin.value,
             peers,
+            join,
+            advertise,
             core,
             engine: sources.value_or("engine", self.engine.as_deref(), EngineChoice::Wasm, "wasm or native", parse::engine)?.value,
             log_format: sources.value_or("log-format", self.log_format.as_deref(), LogFormat::Human, "human or json", parse::format)?.value,
@@ -221,6 +234,7 @@ impl StartArgs {
 
 const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:7101";
 const PEER: &str = "ID=HOST:PORT with an id from 1 and a port from 1, such as 2=10.0.0.2:7101";
+const JOIN: &str = "admin addresses of the cluster, such as 127.0.0.1:8091";
 const TIME: &str = "a time, such as 150ms or 2s";
 const PERCENT: &str = "a whole number of percent, such as 10%";
 const CLUSTER: &str = "1 to 64 letters, digits, '.', '_' or '-'";
@@ -239,12 +253,18 @@ struct Members {
     id: NodeId,
     peers: BTreeMap<NodeId, String>,
     listen: Setting<SocketAddr>,
+    join: Vec<String>,
+    advertise: String,
 }
 
 fn resolve_members(sources: &Sources<'_>, args: &StartArgs) -> Result<Members, UsageError> {
     let peers = check_peers(sources.peers(&args.peer)?)?;
     let id = sources.value("id", args.id.as_deref(), "a number from 1", parse::number(1, u64::MAX))?;
     let listen = sources.value("listen", args.listen.as_deref(), ADDRESS, parse::address)?;
+    if let Some(join) = sources.value("join", args.join.as_deref(), JOIN, parse::addresses)? {
+        let Some(id) = id else { return Err(UsageError::missing("id", "a number that no node of the cluster has ever had (--id)")) };
+        return resolve_newcomer(sources, args, NodeId(id.value), join, listen, peers.is_empty());
+    }
     if peers.is_empty() {
         let id = match id {
             Some(id) if id.value != 1 => {
@@ -253,7 +273,8 @@ fn resolve_members(sources: &Sources<'_>, args: &StartArgs) -> Result<Members, U
             _ => NodeId(1),
         };
         let listen = listen.unwrap_or_else(|| Setting::default("listen", loopback(7101)));
-        return Ok(Members { id, peers: BTreeMap::from([(id, listen.value.to_string())]), listen });
+        let advertise = listen.value.to_string();
+        return Ok(Members { id, peers: BTreeMap::from([(id, advertise.clone())]), listen, join: Vec::new(), advertise });
     }
     let ids = peers.keys().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
     let Some(id) = id else {
@@ -262,9 +283,36 @@ fn resolve_members(sources: &Sources<'_>, args: &StartArgs) -> Result<Members, U
     let Some(own) = peers.get(&NodeId(id.value)) else {
         return Err(id.refuse(format!("one of the peers' ids ({ids}), or a --peer {id}=HOST:PORT for this node too", id = id.value)));
     };
-    let listen = listen_address(listen, own)?;
+    let (listen, advertise) = (listen_address(listen, own)?, own.address.clone());
     let peers = peers.into_iter().map(|(id, peer)| (id, peer.address)).collect();
-    Ok(Members { id: NodeId(id.value), peers, listen })
+    Ok(Members { id: NodeId(id.value), peers, listen, join: Vec::new(), advertise })
+}
+
+/// A node that joins names no voters: the log tells it who they are.
+fn resolve_newcomer(
+    sources: &Sources<'_>,
+    args: &StartArgs,
+    id: NodeId,
+    join: Setting<Vec<String>>,
+    listen: Option<Setting<SocketAddr>>,
+    alone: bool,
+) -> Result<Members, UsageError> {
+    if !alone {
+        return Err(join.refuse("no --peer beside it: the cluster tells a node that joins who its members are"));
+    }
+    let listen = listen.unwrap_or_else(|| Setting::default("listen", loopback(7101)));
+    let own = |text: &str| parse::is_host_and_port(text).then(|| text.to_owned());
+    let advertise = match sources.value("advertise", args.advertise.as_deref(), "HOST:PORT, such as 10.0.0.4:7101", own)? {
+        Some(advertise) => advertise.value,
+        None if listen.value.ip().is_unspecified() => {
+            return Err(UsageError::missing(
+                "advertise",
+                "where other nodes reach this one (--advertise HOST:PORT), since it listens at all addresses",
+            ));
+        }
+        None => listen.value.to_string(),
+    };
+    Ok(Members { id, peers: BTreeMap::new(), listen, join: join.value, advertise })
 }
 
 fn check_peers(given: Vec<Peer>) -> Result<BTreeMap<NodeId, Peer>, UsageError> {
@@ -325,10 +373,11 @@ fn resolve_core(
     sources: &Sources<'_>,
     args: &StartArgs,
     id: NodeId,
-    voters: Vec<NodeId>,
+    peers: &BTreeMap<NodeId, String>,
     memory_limit: usize,
 ) -> Result<Config, UsageError> {
-    let mut core = Config::new(id, voters);
+    let mut core = Config::new(id, peers.keys().copied().collect::<Vec<_>>());
+    core.addresses = peers.clone();
     let shortest =
         sources.value_or("election-timeout-min", args.election_timeout_min.as_deref(), core.election_timeout_min, TIME, parse::time)?;
     let longest = shortest.value.saturating_mul(2);

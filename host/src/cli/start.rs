@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{NodeId, NodeState, Operation, Ticket};
+use amaters_cluster_core::{LogIndex, MemberStatus, MembershipChange, NodeId, NodeState, Operation, Ticket};
 use anyhow::{Context, Result, anyhow};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
+use super::member::Newcomer;
 use super::options::{EngineChoice, LogFormat, StartOptions};
 use crate::admin::{self, NodeInfo};
 use crate::data_dir::{DataDir, Identity};
@@ -68,10 +69,15 @@ fn io_threads() -> usize {
     (processors / 2).max(1)
 }
 
-async fn serve(options: StartOptions) -> Result<()> {
+async fn serve(mut options: StartOptions) -> Result<()> {
     let voters = options.peers.keys().copied().collect();
     let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters };
     let data_dir = Arc::new(DataDir::open(&options.data_dir, &identity)?);
+    options.core.voters = data_dir.founders().to_vec();
+    let newcomer = newcomer(&options, &data_dir);
+    if let Some(newcomer) = newcomer.clone() {
+        tokio::task::spawn_blocking(move || newcomer.check()).await.context("a thread was lost")??;
+    }
     let ports = Ports::bind(&options).await?;
     let registry = Registry::new();
     let (stop, stopping) = watch::channel(false);
@@ -101,19 +107,44 @@ async fn serve(options: StartOptions) -> Result<()> {
     );
 
     let mut node_ended = node.ended();
-    tokio::select! {
-        _ = node_ended.wait_for(|ended| *ended) => {}
+    let turned_away = tokio::select! {
+        _ = node_ended.wait_for(|ended| *ended) => None,
+        refusal = join(newcomer) => Some(refusal),
         signal = stop_signal() => {
             tracing::info!("stopping: {}", signal?);
             hand_over(&node.handle()).await;
+            None
         }
-    }
+    };
     let _ = stop.send(true); // whoever is gone needs no telling
     let _ = tokio::time::timeout(FAREWELL, async { while fronts.join_next().await.is_some() {} }).await;
     let ended = tokio::task::spawn_blocking(move || node.shutdown()).await.context("the node's thread was lost")?;
     let _ = tokio::time::timeout(FAREWELL, transport.stopped()).await;
     drop(data_dir); // holds the directory's lock until here
-    ended.context("the node can't go on")
+    ended.context("the node can't go on")?;
+    turned_away.map_or(Ok(()), Err)
+}
+
+/// The node as one that has yet to join its cluster: then its log has no members.
+fn newcomer(options: &StartOptions, data_dir: &DataDir) -> Option<Newcomer> {
+    (!options.join.is_empty() && !data_dir.has_members_in_log()).then(|| Newcomer {
+        id: options.id.0,
+        address: options.advertise.clone(),
+        cluster: options.cluster.clone(),
+        admin: options.join.clone(),
+    })
+}
+
+/// Has the node added to its cluster. Returns when that failed, and only then.
+async fn join(newcomer: Option<Newcomer>) -> anyhow::Error {
+    if let Some(newcomer) = newcomer {
+        match tokio::task::spawn_blocking(move || newcomer.join()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => return refusal,
+            Err(error) => return anyhow!("a thread was lost: {error}"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// A leader that goes lets another lead first, so that nobody waits for an election timeout.
@@ -174,18 +205,20 @@ async fn start_node(
     let config = TransportConfig {
         cluster: options.cluster.clone(),
         id: options.id,
+        address: options.advertise.clone(),
         peers: options.peers.clone(),
         limits: TransportLimits::default(),
     };
     let metrics = TransportMetrics::register(registry)?;
     let data_dir = Arc::clone(data_dir);
+    let noted = Arc::clone(&data_dir);
     let wal_options = WalOptions { segment_size: options.segment_size };
     let mut transport = None;
     let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
         let started = Transport::start(config, listener, inlet, metrics, stopping).map_err(RaftError::Network)?;
         let outbox = started.outbox();
         transport = Some(started);
-        Ok(Arc::new(outbox))
+        Ok(Arc::new(Peers { outbox, data_dir: noted }))
     };
     let builder = RaftNode::builder(options.core.clone()).engine(engine).metrics(registry).storage(move |on_durable| {
         let files = FilePersistence::open(&data_dir.wal(), wal_options.clone(), on_durable)?;
@@ -213,9 +246,25 @@ impl RaftPersistence for Journal {
     }
 }
 
-impl Network for Outbox {
+/// The way to the members, which the data directory notes when it is the log that names them.
+struct Peers {
+    outbox: Outbox,
+    data_dir: Arc<DataDir>,
+}
+
+impl Network for Peers {
     fn send(&self, to: NodeId, envelope: Vec<u8>) {
-        Outbox::send(self, to, envelope);
+        self.outbox.send(to, envelope);
+    }
+
+    fn set_members(&self, version: LogIndex, members: &[MemberStatus]) {
+        if !version.is_none()
+            && let Err(error) = self.data_dir.members_logged()
+        {
+            // The next start then wants the same --peer flags as this one.
+            tracing::error!("{error}");
+        }
+        self.outbox.set_members(&members.iter().map(|member| (member.id, member.address.clone())).collect());
     }
 }
 
@@ -232,6 +281,10 @@ impl admin::StatusSource for Handle {
 
     async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
         Handle::transfer(self, to).await
+    }
+
+    async fn change_membership(&self, change: MembershipChange) -> RaftResult<()> {
+        Handle::change_membership(self, change).await
     }
 }
 

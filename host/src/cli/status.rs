@@ -42,6 +42,7 @@ pub(super) struct Answer {
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "there are a handful of them")]
 pub(super) enum Outcome {
     Status(StatusView),
     Failure { error: String },
@@ -165,6 +166,9 @@ mod tests {
             commit: 14,
             applied: 14,
             last: 14,
+            config: 0,
+            members: Vec::new(),
+            removed: false,
             peers,
             durable: 14,
             log_bytes: 0,

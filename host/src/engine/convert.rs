@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use amaters_cluster_core::{
-    Applied, Committed, Config, Counters, LogIndex, LogLevel, NodeId, NodeState, Operation, PeerStatus, Rejected, Rejection, Reply,
-    SessionChange, SessionStamp, Status, Term, Token,
+    Applied, Committed, Config, Counters, LogIndex, LogLevel, Member, MemberRole, MemberStatus, MembershipChange, NodeId, NodeState,
+    Operation, PeerStatus, Rejected, Rejection, Reply, SessionChange, SessionStamp, Status, Term, Token,
 };
 
-use super::wasm::bindings::amaters::cluster::{log, state_machine, storage};
+use super::wasm::bindings::amaters::cluster::{log, network, state_machine, storage};
 use super::wasm::bindings::exports::amaters::cluster::node as guest;
 use super::{EngineError, Proposal};
 
@@ -25,7 +25,7 @@ impl From<SetupFailed> for EngineError {
 /// The contract counts time in whole milliseconds, and sizes in numbers of its own width: what is larger is said as the largest.
 ///
 /// `voters` are those of `config`, in the form in which they can be lent to the guest.
-pub(super) fn lent_config<'a>(config: &Config, voters: &'a [u64]) -> guest::Config<'a> {
+pub(super) fn lent_config<'a>(config: &Config, voters: &'a [guest::Member<'a>]) -> guest::Config<'a> {
     let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     guest::Config {
@@ -50,6 +50,45 @@ pub(super) fn lent_config<'a>(config: &Config, voters: &'a [u64]) -> guest::Conf
             min_deviation_ms: millis(config.failure.min_deviation),
             window: narrow(config.failure.window),
         },
+    }
+}
+
+/// The voters of a configuration, with their addresses as far as they are known.
+pub(super) fn lent_voters(config: &Config) -> Vec<guest::Member<'_>> {
+    let address = |voter| config.addresses.get(voter).map_or("", String::as_str);
+    config.voters.iter().map(|voter| guest::Member { id: voter.0, address: address(voter) }).collect()
+}
+
+/// A change, where `replacement` has room for the members of a whole set.
+pub(super) fn lent_change<'a>(change: &'a MembershipChange, replacement: &'a mut Vec<guest::Member<'a>>) -> guest::MembershipChange<'a> {
+    let member = |it: &'a Member| guest::Member { id: it.id.0, address: &it.address };
+    match change {
+        MembershipChange::AddLearner(added) => guest::MembershipChange::AddLearner(member(added)),
+        MembershipChange::AddVoter(added) => guest::MembershipChange::AddVoter(member(added)),
+        MembershipChange::Promote(id) => guest::MembershipChange::Promote(id.0),
+        MembershipChange::Remove(id) => guest::MembershipChange::Remove(id.0),
+        MembershipChange::Replace(members) => {
+            replacement.extend(members.iter().map(member));
+            guest::MembershipChange::Replace(replacement)
+        }
+    }
+}
+
+impl From<network::MemberRole> for MemberRole {
+    fn from(role: network::MemberRole) -> Self {
+        match role {
+            network::MemberRole::Voter => Self::Voter,
+            network::MemberRole::Incoming => Self::Incoming,
+            network::MemberRole::Outgoing => Self::Outgoing,
+            network::MemberRole::Learner => Self::Learner,
+            network::MemberRole::Leaving => Self::Leaving,
+        }
+    }
+}
+
+impl From<network::MemberStatus> for MemberStatus {
+    fn from(it: network::MemberStatus) -> Self {
+        Self { id: NodeId(it.id), address: it.address, role: it.role.into() }
     }
 }
 
@@ -141,6 +180,13 @@ impl From<state_machine::Rejected> for Rejected {
             state_machine::Rejection::SessionExpired => Rejection::SessionExpired,
             state_machine::Rejection::ResponseDropped => Rejection::ResponseDropped,
             state_machine::Rejection::SessionFull => Rejection::SessionFull,
+            state_machine::Rejection::ChangeUnderWay => Rejection::ChangeUnderWay,
+            state_machine::Rejection::NotReady => Rejection::NotReady,
+            state_machine::Rejection::AlreadyMember => Rejection::AlreadyMember,
+            state_machine::Rejection::NotMember => Rejection::NotMember,
+            state_machine::Rejection::MemberLimits => Rejection::MemberLimits,
+            state_machine::Rejection::NotCaughtUp => Rejection::NotCaughtUp,
+            state_machine::Rejection::Removed => Rejection::Removed,
         };
         Self { token: Token(it.token), reason, leader: or_none(it.leader) }
     }
@@ -171,6 +217,7 @@ impl From<guest::NodeStatus> for Status {
                 guest::Role::PreCandidate => NodeState::PreCandidate,
                 guest::Role::Candidate => NodeState::Candidate,
                 guest::Role::Leader => NodeState::Leader,
+                guest::Role::Learner => NodeState::Learner,
             },
             term: Term(status.term),
             leader: or_none(status.leader),
@@ -180,6 +227,9 @@ impl From<guest::NodeStatus> for Status {
             durable_index: LogIndex(status.durable_index),
             log_bytes: usize::try_from(status.log_bytes).unwrap_or(usize::MAX),
             sessions: usize::try_from(status.sessions).unwrap_or(usize::MAX),
+            removed: status.removed,
+            config_version: LogIndex(status.config_version),
+            members: status.members.into_iter().map(Into::into).collect(),
             peers: status.peers.into_iter().map(peer).collect(),
             counters: Counters {
                 elections: counters.elections,
@@ -189,6 +239,8 @@ impl From<guest::NodeStatus> for Status {
                 transfers: counters.transfers,
                 lease_reads: counters.lease_reads,
                 disk_stalls: counters.disk_stalls,
+                configurations: counters.configurations,
+                strangers: counters.strangers,
             },
             transfer_to: or_none(status.transfer_to),
             has_lease: status.has_lease,

@@ -3,7 +3,8 @@
 //! Both take the same inputs and give the same effects, byte for byte, where [`Ambient`] gives them the same time and seed.
 
 use amaters_cluster_core::{
-    Applied, ConfigError, Effect, Instant, JournalError, NodeId, Operation, SessionChange, SessionStamp, Status, Ticket, Token,
+    Applied, ConfigError, Effect, Instant, JournalError, MembershipChange, NodeId, Operation, SessionChange, SessionStamp, Status, Ticket,
+    Token,
 };
 use bytes::Bytes;
 use thiserror::Error;
@@ -72,7 +73,7 @@ pub struct Turn {
     pub controls: Vec<(Token, Control)>,
 }
 
-/// A request that changes who leads.
+/// A request that changes who leads, or who is a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Leadership is to move from this node (dissertation, §3.10).
@@ -80,6 +81,8 @@ pub enum Control {
         /// The node that is to lead; without one, the peer that has most of the log.
         to: Option<NodeId>,
     },
+    /// The membership is to change (Raft paper, §6).
+    ChangeMembership(MembershipChange),
 }
 
 /// A command for the log.

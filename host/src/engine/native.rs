@@ -85,6 +85,7 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         for (token, control) in turn.controls {
             self.step_each([match control {
                 Control::Transfer { to } => Input::Transfer { token, to: to.unwrap_or(NodeId::NONE) },
+                Control::ChangeMembership(change) => Input::ChangeMembership { token, change },
             }]);
         }
         self.step_each([Input::Tick]);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use amaters_cluster_core::{Config, Effect, FailureEvent, LogLevel, NodeId, Operation, Status, Term, Ticket, Token};
+use amaters_cluster_core::{Config, Effect, FailureEvent, LogIndex, LogLevel, NodeId, Operation, Status, Term, Ticket, Token};
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, Trap};
 use wasmtime_wasi::clocks::{HostMonotonicClock, WasiClocks, WasiClocksCtxView};
@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::convert::{SetupFailed, lent_config, or_none};
+use super::convert::{SetupFailed, lent_change, lent_config, lent_voters, or_none};
 use super::sandbox::{Sandbox, Ticker};
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
 
@@ -63,7 +63,7 @@ impl<D: Driver> WasmEngine<D> {
         let instance = RaftNode::instantiate(&mut store, &sandbox.component, &linker).map_err(load)?;
         let exports = instance.amaters_cluster_node().clone();
         let mut this = Self { store, exports, epochs_per_call, limits: sandbox.limits, _ticker: Arc::clone(&sandbox.ticker) };
-        let voters: Vec<_> = config.voters.iter().map(|voter| voter.0).collect();
+        let voters = lent_voters(config);
         this.call(|exports, store| exports.call_configure(store, lent_config(config, &voters)))?.map_err(SetupFailed)?;
         Ok(this)
     }
@@ -130,6 +130,7 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
         for (token, control) in turn.controls {
             self.call(|exports, store| match control {
                 Control::Transfer { to } => exports.call_transfer(store, token.0, to.map(|node| node.0)),
+                Control::ChangeMembership(change) => exports.call_change_membership(store, token.0, lent_change(&change, &mut Vec::new())),
             })?;
         }
         self.call(|exports, store| exports.call_tick(store))
@@ -192,6 +193,11 @@ impl<D: Driver> storage::Host for Host<D> {
 impl<D: Driver> network::Host for Host<D> {
     fn send(&mut self, to: u64, envelope: Vec<u8>) {
         self.driver.carry_out(Effect::Send { to: NodeId(to), envelope });
+    }
+
+    fn members(&mut self, version: u64, members: Vec<network::MemberStatus>) {
+        let members = members.into_iter().map(Into::into).collect();
+        self.driver.carry_out(Effect::Members { version: LogIndex(version), members });
     }
 }
 

@@ -81,6 +81,7 @@ fn raft(facts: &Facts<'_>) -> Fields {
         NodeState::PreCandidate => "precandidate",
         NodeState::Candidate => "candidate",
         NodeState::Leader => "leader",
+        NodeState::Learner => "learner",
     };
     vec![
         ("raft_id", status.id.to_string()),

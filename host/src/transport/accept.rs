@@ -44,17 +44,17 @@ pub(super) async fn run<D: Deliver>(shared: Arc<Shared>, listener: TcpListener, 
 /// One connection, from its handshake to its end.
 async fn serve<D: Deliver>(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr, place: Place, deliver: D) {
     let (peer, close) = match greet(&shared, &mut stream, place).await {
-        Ok(sender) => (Some(sender), attend(&shared, &mut stream, sender, address, deliver).await),
+        Ok((sender, dialled_at)) => (Some(sender), attend(&shared, &mut stream, sender, dialled_at, address, deliver).await),
         Err(close) => (None, close),
     };
     shared.reporter.closed(Direction::In, peer, &address.to_string(), &close);
 }
 
 /// The handshake, within its time and its place.
-async fn greet(shared: &Shared, stream: &mut TcpStream, mut place: Place) -> Result<NodeId, Close> {
+async fn greet(shared: &Shared, stream: &mut TcpStream, mut place: Place) -> Result<(NodeId, String), Close> {
     let config = &shared.config;
     super::tune(stream, &config.limits).map_err(Close::Io)?;
-    let handshake = handshake::welcome(stream, &config.cluster, config.id, |node| shared.peers.contains_key(&node));
+    let handshake = handshake::welcome(stream, &config.cluster, config.id, |node| shared.peers.admits(node));
     tokio::select! {
         sender = timeout(config.limits.handshake, handshake) => sender.unwrap_or(Err(Close::SlowHandshake(config.limits.handshake))),
         () = place.crowded_out() => Err(Close::CrowdedOut),
@@ -62,21 +62,23 @@ async fn greet(shared: &Shared, stream: &mut TcpStream, mut place: Place) -> Res
 }
 
 /// Receives from a peer until the connection ends or the peer opens another one.
-async fn attend<D: Deliver>(shared: &Shared, stream: &mut TcpStream, sender: NodeId, address: SocketAddr, deliver: D) -> Close {
-    let Some(peer) = shared.peers.get(&sender) else {
-        // The handshake lets none but peers pass.
-        return Close::Garbage;
-    };
-    let replaced = peer.accepted();
+async fn attend<D: Deliver>(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    sender: NodeId,
+    dialled_at: String,
+    address: SocketAddr,
+    deliver: D,
+) -> Close {
+    let (peer, replaced) = shared.peers.enter(sender, dialled_at);
     peer.seen.notify_one();
-    let metrics = shared.reporter.metrics();
-    shared.reporter.connected(Direction::In, sender, address);
-    let traffic = metrics.traffic(Direction::In, sender);
+    let _up = shared.reporter.connected(Direction::In, sender, address);
+    let traffic = shared.reporter.metrics().traffic(Direction::In, sender);
     let close = tokio::select! {
         close = receive(stream, sender, &deliver, &shared.config.limits, &traffic) => close,
         _ = replaced => Close::Replaced,
     };
-    metrics.disconnected(Direction::In, sender);
+    shared.peers.leave(&peer);
     close
 }
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::frame::FrameError;
 use super::handshake::{Refusal, VERSION};
-use super::metrics::{Direction, TransportMetrics};
+use super::metrics::{Direction, TransportMetrics, Up};
 
 /// The time in which a reason is logged once for each peer.
 const QUIET: Duration = Duration::from_secs(60);
@@ -129,12 +129,13 @@ impl Reporter {
         &self.metrics
     }
 
-    /// A connection is up.
-    pub(super) fn connected(&self, direction: Direction, peer: NodeId, address: SocketAddr) {
-        self.metrics.connected(direction, peer);
+    /// A connection is up, until what this gives is dropped.
+    pub(super) fn connected(&self, direction: Direction, peer: NodeId, address: SocketAddr) -> Up {
+        let up = self.metrics.connected(direction, peer);
         if let Some(withheld) = self.may_tell(Some(peer), direction.name()) {
             tracing::info!(%peer, %address, direction = direction.name(), withheld, "connected");
         }
+        up
     }
 
     /// A connection ended, or an attempt at one. `peer` is none until it is known who is there.

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::close::Close;
 use super::metrics::{Direction, Traffic};
+use super::peers::Peer;
 use super::queue::{DISCONNECTED, PeerQueue};
-use super::{Peer, Shared, TransportLimits, frame, handshake};
+use super::{Shared, TransportLimits, frame, handshake};
 
 /// What one write carries at most, unless a single envelope is larger.
 const BURST_BYTES: usize = 1 << 20;
@@ -51,7 +52,8 @@ async fn connect(shared: &Shared, peer: &Peer) -> Result<TcpStream, Close> {
             return Err(Close::Unreachable(std::io::ErrorKind::ConnectionRefused.into()));
         }
         super::tune(&stream, &shared.config.limits).map_err(Close::Io)?;
-        handshake::introduce(&mut stream, &shared.config.cluster, shared.config.id, peer.id).await?;
+        let own = handshake::Own { cluster: &shared.config.cluster, id: shared.config.id, address: &shared.config.address };
+        handshake::introduce(&mut stream, &own, peer.id).await?;
         Ok(stream)
     };
     timeout(limit, connecting).await.unwrap_or(Err(Close::SlowHandshake(limit)))
@@ -60,13 +62,10 @@ async fn connect(shared: &Shared, peer: &Peer) -> Result<TcpStream, Close> {
 async fn serve(shared: &Shared, peer: &Peer, stream: &mut TcpStream) -> Close {
     let metrics = shared.reporter.metrics();
     peer.queue.open();
-    if let Ok(address) = stream.peer_addr() {
-        shared.reporter.connected(Direction::Out, peer.id, address);
-    }
+    let _up = stream.peer_addr().map(|address| shared.reporter.connected(Direction::Out, peer.id, address));
     let close = send(stream, &peer.queue, &shared.config.limits, &metrics.traffic(Direction::Out, peer.id)).await;
     let forgotten = peer.queue.close();
     shared.reporter.shed(Some(peer.id), DISCONNECTED, u64::try_from(forgotten).unwrap_or(u64::MAX));
-    metrics.disconnected(Direction::Out, peer.id);
     close
 }
 

@@ -13,8 +13,8 @@ const MAGIC: [u8; 8] = *b"ukehi/p\n";
 /// The version of handshake and frames.
 pub(super) const VERSION: u16 = 1;
 
-/// The longest name of a cluster, in bytes: its length is one byte.
-pub(super) const MAX_CLUSTER_BYTES: usize = 255;
+/// The longest name of a cluster and the longest address, in bytes: its length is one byte.
+pub(super) const MAX_NAME_BYTES: usize = 255;
 
 const ACCEPTED: u8 = 0;
 
@@ -30,8 +30,8 @@ pub enum Refusal {
     /// Another node was meant.
     #[error("another node was meant")]
     WrongNode,
-    /// The sender is none of its peers.
-    #[error("this node is none of its peers")]
+    /// The sender is none of its peers, and there is no room for more that are none.
+    #[error("this node is none of its peers, and too many others that are none are connected")]
     UnknownNode,
 }
 
@@ -58,12 +58,21 @@ impl Refusal {
     }
 }
 
+/// What a node says of itself.
+#[derive(Debug)]
+pub(super) struct Own<'a> {
+    pub(super) cluster: &'a str,
+    pub(super) id: NodeId,
+    /// Where it can be dialled.
+    pub(super) address: &'a str,
+}
+
 /// The dialling side: introduces `own` to the node that should be `peer`.
-pub(super) async fn introduce<S>(stream: &mut S, cluster: &str, own: NodeId, peer: NodeId) -> Result<(), Close>
+pub(super) async fn introduce<S>(stream: &mut S, own: &Own<'_>, peer: NodeId) -> Result<(), Close>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    stream.write_all(&hello(cluster, own, peer)).await.map_err(Close::Io)?;
+    stream.write_all(&hello(own, peer)).await.map_err(Close::Io)?;
     let version = read_preamble(stream).await?;
     if version != VERSION {
         return Err(Close::OtherVersion { theirs: version });
@@ -83,14 +92,19 @@ where
     Ok(())
 }
 
-/// The accepting side: reads the introduction, answers it, and gives the sender if it is welcome.
-pub(super) async fn welcome<S>(stream: &mut S, cluster: &str, own: NodeId, is_peer: impl Fn(NodeId) -> bool) -> Result<NodeId, Close>
+/// The accepting side: reads the introduction, answers it, and gives the sender and its address if it is welcome.
+pub(super) async fn welcome<S>(
+    stream: &mut S,
+    cluster: &str,
+    own: NodeId,
+    admits: impl Fn(NodeId) -> bool,
+) -> Result<(NodeId, String), Close>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let version = read_preamble(stream).await?;
     let outcome =
-        if version == VERSION { read_hello(stream, cluster, own, is_peer).await } else { Err(Close::OtherVersion { theirs: version }) };
+        if version == VERSION { read_hello(stream, cluster, own, admits).await } else { Err(Close::OtherVersion { theirs: version }) };
     let code = match &outcome {
         Ok(_) => ACCEPTED,
         Err(Close::OtherVersion { .. }) => Refusal::Version.code(),
@@ -102,42 +116,50 @@ where
     outcome
 }
 
-async fn read_hello<S>(stream: &mut S, cluster: &str, own: NodeId, is_peer: impl Fn(NodeId) -> bool) -> Result<NodeId, Close>
+async fn read_hello<S>(stream: &mut S, cluster: &str, own: NodeId, admits: impl Fn(NodeId) -> bool) -> Result<(NodeId, String), Close>
 where
     S: AsyncRead + Unpin,
 {
     let fixed = read::<17, _>(stream).await?;
     let (sender, receiver) = (NodeId(u64_at(&fixed[..8])), NodeId(u64_at(&fixed[8..16])));
-    let mut tail = vec![0; usize::from(fixed[16]) + 4];
+    let mut name = vec![0; usize::from(fixed[16]) + 1];
+    stream.read_exact(&mut name).await.map_err(Close::in_handshake)?;
+    let address_length = name.pop().unwrap_or_default();
+    let mut tail = vec![0; usize::from(address_length) + 4];
     stream.read_exact(&mut tail).await.map_err(Close::in_handshake)?;
-    let (name, sum) = tail.split_at(usize::from(fixed[16]));
+    let (address, sum) = tail.split_at(usize::from(address_length));
 
     let mut covered = preamble(VERSION);
     covered.extend_from_slice(&fixed);
-    covered.extend_from_slice(name);
+    covered.extend_from_slice(&name);
+    covered.push(address_length);
+    covered.extend_from_slice(address);
     if u32_at(sum) != crc32fast::hash(&covered) {
         return Err(Close::Garbage);
     }
     let refused = |refusal, came: String| Err(Close::Refused { refusal, came });
     if name != cluster.as_bytes() {
-        return refused(Refusal::WrongCluster, format!("cluster {:?}", String::from_utf8_lossy(name)));
+        return refused(Refusal::WrongCluster, format!("cluster {:?}", String::from_utf8_lossy(&name)));
     }
     if receiver != own {
         return refused(Refusal::WrongNode, format!("a connection from node {sender} for node {receiver}"));
     }
-    if !is_peer(sender) {
+    if !admits(sender) {
         return refused(Refusal::UnknownNode, format!("node {sender}"));
     }
-    Ok(sender)
+    let address = String::from_utf8(address.to_vec()).map_err(|_| Close::Garbage)?;
+    Ok((sender, address))
 }
 
-/// The introduction. The name of the cluster was checked when the transport started: [`MAX_CLUSTER_BYTES`].
-fn hello(cluster: &str, sender: NodeId, receiver: NodeId) -> Vec<u8> {
+/// The introduction. Name and address were checked when the transport started: [`MAX_NAME_BYTES`].
+fn hello(own: &Own<'_>, receiver: NodeId) -> Vec<u8> {
     let mut out = preamble(VERSION);
-    out.put_u64_le(sender.0);
+    out.put_u64_le(own.id.0);
     out.put_u64_le(receiver.0);
-    out.put_u8(u8::try_from(cluster.len()).unwrap_or(u8::MAX));
-    out.put_slice(cluster.as_bytes());
+    for text in [own.cluster, own.address] {
+        out.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        out.put_slice(text.as_bytes());
+    }
     sealed(out)
 }
 
@@ -189,26 +211,26 @@ pub(super) mod tests {
 
     /// An introduction by its fields, for tests of wrong ones.
     pub(in crate::transport) fn hello_of(version: u16, cluster: &str, sender: u64, receiver: u64) -> Vec<u8> {
-        let mut bytes = hello(cluster, NodeId(sender), NodeId(receiver));
+        let mut bytes = hello(&Own { cluster, id: NodeId(sender), address: "" }, NodeId(receiver));
         bytes.truncate(bytes.len() - 4);
         bytes[8..10].copy_from_slice(&version.to_le_bytes());
         sealed(bytes)
     }
 
     /// What both sides come to when node 1 of cluster "a" dials, and node 2 of `cluster` with peer 1 answers as `own`.
-    async fn meet(cluster: &str, own: u64, peers: &[u64]) -> (Result<(), Close>, Result<NodeId, Close>) {
+    async fn meet(cluster: &str, own: u64, peers: &[u64]) -> (Result<(), Close>, Result<(NodeId, String), Close>) {
         let (mut dialling, mut accepting) = tokio::io::duplex(1024);
         tokio::join!(
-            introduce(&mut dialling, "a", NodeId(1), NodeId(2)),
+            introduce(&mut dialling, &Own { cluster: "a", id: NodeId(1), address: "h:1" }, NodeId(2)),
             welcome(&mut accepting, cluster, NodeId(own), |node| peers.contains(&node.0)),
         )
     }
 
     #[test]
     fn the_encoding_is_as_documented() {
-        let hello = hello("dev", NodeId(1), NodeId(2));
-        assert_eq!(hello[..30], *b"ukehi/p\n\x01\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03dev");
-        assert_eq!(hello[30..], crc32fast::hash(&hello[..30]).to_le_bytes());
+        let hello = hello(&Own { cluster: "dev", id: NodeId(1), address: "h:1" }, NodeId(2));
+        assert_eq!(hello[..34], *b"ukehi/p\n\x01\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03dev\x03h:1");
+        assert_eq!(hello[34..], crc32fast::hash(&hello[..34]).to_le_bytes());
         let reply = reply(3, NodeId(2));
         assert_eq!(reply[..19], *b"ukehi/p\n\x01\0\x03\x02\0\0\0\0\0\0\0");
         assert_eq!(reply[19..], crc32fast::hash(&reply[..19]).to_le_bytes());
@@ -218,11 +240,17 @@ pub(super) mod tests {
     async fn both_sides_learn_the_outcome_and_its_reason() {
         let (dialler, acceptor) = meet("a", 2, &[1, 3]).await;
         assert!(dialler.is_ok());
-        assert_eq!(acceptor.expect("welcome"), NodeId(1));
+        assert_eq!(acceptor.expect("welcome"), (NodeId(1), "h:1".to_owned()));
         for (cluster, own, peers, reason, said) in [
             ("b", 2, vec![1], "wrong_cluster", "node 2 answered and refused: it belongs to another cluster"),
             ("a", 3, vec![1], "wrong_node", "node 3 answered and refused: another node was meant"),
-            ("a", 2, vec![3], "unknown_node", "node 2 answered and refused: this node is none of its peers"),
+            (
+                "a",
+                2,
+                vec![3],
+                "unknown_node",
+                "node 2 answered and refused: this node is none of its peers, and too many others that are none are connected",
+            ),
         ] {
             let (dialler, acceptor) = meet(cluster, own, &peers).await;
             let (dialler, acceptor) = (dialler.expect_err("refused"), acceptor.expect_err("refuses"));
@@ -245,7 +273,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_damaged_introduction_is_garbage_wherever_the_damage_is() {
-        let good = hello("a", NodeId(1), NodeId(2));
+        let good = hello(&Own { cluster: "a", id: NodeId(1), address: "h:1" }, NodeId(2));
         for at in (0..good.len()).filter(|at| ![8, 9].contains(at)) {
             let mut bytes = good.clone();
             bytes[at] ^= 1;

@@ -1,7 +1,7 @@
 //! What the transport counts.
 
 use amaters_cluster_core::NodeId;
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// The transport's counters, registered once for a process.
 #[derive(Clone, Debug)]
@@ -40,14 +40,13 @@ impl TransportMetrics {
         })
     }
 
-    pub(super) fn connected(&self, direction: Direction, peer: NodeId) {
+    /// A connection is up, until what this gives is dropped.
+    pub(super) fn connected(&self, direction: Direction, peer: NodeId) -> Up {
         let labels = [direction.name(), &peer.to_string()];
         self.connects.with_label_values(&labels).inc();
-        self.connected.with_label_values(&labels).inc();
-    }
-
-    pub(super) fn disconnected(&self, direction: Direction, peer: NodeId) {
-        self.connected.with_label_values(&[direction.name(), &peer.to_string()]).dec();
+        let gauge = self.connected.with_label_values(&labels);
+        gauge.inc();
+        Up(gauge)
     }
 
     pub(super) fn closed(&self, direction: Direction, reason: &'static str) {
@@ -62,6 +61,16 @@ impl TransportMetrics {
     pub(super) fn traffic(&self, direction: Direction, peer: NodeId) -> Traffic {
         let labels = [direction.name(), &peer.to_string()];
         Traffic { bytes: self.bytes.with_label_values(&labels), envelopes: self.envelopes.with_label_values(&labels) }
+    }
+}
+
+/// A connection that is up: also a task that is ended from outside takes it back.
+#[derive(Debug)]
+pub(super) struct Up(IntGauge);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way to the other nodes: envelopes over TCP.
 //!
-//! Each node dials each of its peers and only sends on that connection; it receives on the connections that it accepts. So neither side has
+//! Each node dials each of its peers and only sends on that connection; it receives on the connections that it accepts. The peers are the members,
+//! which change while the node runs, and nodes of the same cluster that dial this one: it may not have heard of them yet. So neither side has
 //! to settle which of two connections counts, and a peer that can be heard but not reached is seen for what it is.
 //!
 //! Delivery is in order while a connection lasts, and best effort: Raft sends again what matters. That is why nothing waits for a
@@ -16,7 +17,7 @@
 //!
 //! ```text
 //! connection = hello reply *frame             ; hello and frames from the dialling side, the reply from the accepting side
-//! hello      = magic version sender receiver name-length name crc32
+//! hello      = magic version sender receiver name-length name address-length address crc32
 //! reply      = magic version code node crc32
 //! frame      = length crc32 payload
 //!
@@ -25,7 +26,8 @@
 //! sender     = u64                            ; the id of the node that dials
 //! receiver   = u64                            ; the id of the node that it means to reach
 //! name       = *255 byte                      ; the cluster's name, UTF-8; name-length = u8
-//! code       = u8                             ; 0 accepted, 1 another version, 2 another cluster, 3 another node, 4 unknown sender
+//! address    = *255 byte                      ; where the sender can be dialled, UTF-8; address-length = u8
+//! code       = u8                             ; 0 accepted, 1 another version, 2 another cluster, 3 another node, 4 no room for the sender
 //! node       = u64                            ; the id of the node that answers
 //! length     = u32                            ; of the payload: 0 is a keep-alive, at most 32 MiB
 //! payload    = *byte                          ; one envelope, opaque
@@ -48,12 +50,13 @@
 //! | a write | taken within 10 s; on Linux, acknowledged within 10 s |
 //! | connections of one peer | 1: a newer one replaces the older |
 //! | a peer's queue | 4,096 envelopes, 64 MiB |
+//! | nodes that are no members | 16 |
 //!
 //! A node that takes envelopes slowly holds up the reading of that one connection, and through TCP its sender.
 //!
 //! # Code map
 //!
-//! `dial` sends, `accept` receives; `handshake` and `frame` hold the grammar; `queue` is what waits for a peer; `close` knows why connections end
+//! `peers` knows whom there is a way to; `dial` sends, `accept` receives; `handshake` and `frame` hold the grammar; `queue` is what waits for a peer; `close` knows why connections end
 //! and who is told; `crowd` bounds handshakes.
 
 mod accept;
@@ -63,6 +66,7 @@ mod dial;
 mod frame;
 mod handshake;
 mod metrics;
+mod peers;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -70,13 +74,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use amaters_cluster_core::NodeId;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use frame::FrameError;
@@ -84,7 +88,7 @@ pub use handshake::Refusal;
 pub use metrics::TransportMetrics;
 
 use close::Reporter;
-use queue::PeerQueue;
+use peers::Peers;
 
 /// Whom a node talks to.
 #[derive(Clone, Debug)]
@@ -93,7 +97,10 @@ pub struct TransportConfig {
     pub cluster: String,
     /// This node.
     pub id: NodeId,
-    /// The peers' addresses as `host:port`, resolved at each dial. This node's own entry is left out of account.
+    /// Where this node can be dialled, as `host:port`, up to 255 bytes: told to nodes that it dials, for they may not know it.
+    pub address: String,
+    /// The members' addresses as `host:port`, resolved at each dial, until [`Outbox::set_members`] tells others. This node's own entry is left out of
+    /// account.
     pub peers: BTreeMap<NodeId, String>,
     /// The bounds.
     pub limits: TransportLimits,
@@ -163,27 +170,26 @@ impl Transport {
     /// To be called within a tokio runtime with IO and time.
     ///
     /// # Errors
-    /// The cluster's name is longer than 255 bytes.
+    /// The cluster's name or the node's address is longer than 255 bytes.
     pub fn start<D: Deliver>(
-        mut config: TransportConfig,
+        config: TransportConfig,
         listener: TcpListener,
         deliver: D,
         metrics: TransportMetrics,
         shutdown: &watch::Receiver<bool>,
     ) -> io::Result<Self> {
-        if config.cluster.len() > handshake::MAX_CLUSTER_BYTES {
-            let (got, max) = (config.cluster.len(), handshake::MAX_CLUSTER_BYTES);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the cluster's name has {got} bytes: expected at most {max}")));
+        for (what, text) in [("the cluster's name", &config.cluster), ("the node's address", &config.address)] {
+            let (got, max) = (text.len(), handshake::MAX_NAME_BYTES);
+            if got > max {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what} has {got} bytes: expected at most {max}")));
+            }
         }
-        config.peers.remove(&config.id);
-        let peers = config.peers.iter().map(|(&id, address)| (id, Arc::new(Peer::new(id, address.clone(), &config.limits)))).collect();
+        let peers = Peers::new(config.id, &config.peers, &config.limits);
         let shared = Arc::new(Shared { config, peers, reporter: Reporter::new(metrics) });
 
         let mut tasks = JoinSet::new();
         tasks.spawn(until(shutdown.clone(), accept::run(Arc::clone(&shared), listener, deliver)));
-        for peer in shared.peers.values() {
-            tasks.spawn(until(shutdown.clone(), dial::run(Arc::clone(&shared), Arc::clone(peer))));
-        }
+        tasks.spawn(until(shutdown.clone(), peers::dial_all(Arc::clone(&shared))));
         Ok(Self { outbox: Outbox { shared }, tasks })
     }
 
@@ -213,7 +219,7 @@ impl Outbox {
     /// Sends an envelope, if it can: never blocks. One that is empty or above the bound, is for no peer, for a peer that is away, or for one
     /// whose queue is full is dropped and counted (`amaters_cluster_transport_shed_envelopes_total`).
     pub fn send(&self, to: NodeId, envelope: Vec<u8>) {
-        let (peer, pushed) = match self.shared.peers.get(&to) {
+        let (peer, pushed) = match self.shared.peers.get(to) {
             Some(peer) => (Some(to), peer.queue.push(envelope)),
             None => (None, Err("unknown_peer")),
         };
@@ -221,39 +227,19 @@ impl Outbox {
             self.shared.reporter.shed(peer, reason, 1);
         }
     }
+
+    /// These are the members from now on, and their addresses: they are dialled, and others no more. This node's own entry is left out of account.
+    pub fn set_members(&self, members: &BTreeMap<NodeId, String>) {
+        self.shared.peers.set_members(members);
+    }
 }
 
 /// What the tasks of a transport have in common.
 #[derive(Debug)]
 struct Shared {
     config: TransportConfig,
-    peers: BTreeMap<NodeId, Arc<Peer>>,
+    peers: Peers,
     reporter: Reporter,
-}
-
-/// One peer.
-#[derive(Debug)]
-struct Peer {
-    id: NodeId,
-    address: String,
-    queue: PeerQueue,
-    /// Told when the peer was let in: then it can be dialled, too.
-    seen: Notify,
-    /// Holds the newest accepted connection open.
-    newest: Mutex<Option<oneshot::Sender<()>>>,
-}
-
-impl Peer {
-    fn new(id: NodeId, address: String, limits: &TransportLimits) -> Self {
-        Self { id, address, queue: PeerQueue::new(limits), seen: Notify::new(), newest: Mutex::default() }
-    }
-
-    /// Counts a connection of the peer as its newest. The receiver resolves when a newer one comes.
-    fn accepted(&self) -> oneshot::Receiver<()> {
-        let (stay, replaced) = oneshot::channel();
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(stay);
-        replaced
-    }
 }
 
 /// Sends small frames at once, and notices a peer whose machine is gone.

@@ -47,7 +47,8 @@ impl TestNode {
     fn start(id: u64, listener: TcpListener, addresses: &BTreeMap<NodeId, String>, limits: TransportLimits) -> Self {
         let (registry, inbox, (stop, shutdown)) = (Registry::new(), Inbox::default(), watch::channel(false));
         let metrics = TransportMetrics::register(&registry).unwrap();
-        let config = TransportConfig { cluster: "test".to_owned(), id: NodeId(id), peers: addresses.clone(), limits };
+        let address = addresses.get(&NodeId(id)).cloned().unwrap_or_default();
+        let config = TransportConfig { cluster: "test".to_owned(), id: NodeId(id), address, peers: addresses.clone(), limits };
         let transport = Transport::start(config, listener, inbox.clone(), metrics, &shutdown).unwrap();
         Self { transport, inbox, registry, stop }
     }
@@ -328,8 +329,8 @@ async fn a_node_that_takes_nothing_holds_up_its_sender_whose_queue_sheds() {
     }
     let (mut listeners, addresses) = listeners(2).await;
     let (stop, shutdown) = watch::channel(false);
-    let config =
-        TransportConfig { cluster: "test".to_owned(), id: NodeId(2), peers: addresses.clone(), limits: TransportLimits::default() };
+    let (cluster, limits) = ("test".to_owned(), TransportLimits::default());
+    let config = TransportConfig { cluster, id: NodeId(2), address: String::new(), peers: addresses.clone(), limits };
     let metrics = TransportMetrics::register(&Registry::new()).unwrap();
     let stuck = Transport::start(config, listeners.remove(1), Stuck, metrics, &shutdown).unwrap();
     let node = TestNode::start(1, listeners.remove(0), &addresses, TransportLimits { queue_bytes: 4 << 20, ..TransportLimits::default() });
@@ -349,9 +350,35 @@ async fn a_node_that_takes_nothing_holds_up_its_sender_whose_queue_sheds() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_no_member_is_heard_and_answered_and_becomes_one() {
+    let (mut listeners, addresses) = listeners(2).await;
+    let alone = BTreeMap::from([(NodeId(1), addresses[&NodeId(1)].clone())]);
+    let first = TestNode::start(1, listeners.remove(0), &alone, TransportLimits::default());
+    let second = TestNode::start(2, listeners.remove(0), &addresses, TransportLimits::default());
+    second.connected(1).await;
+    first.connected(1).await;
+    second.outbox().send(NodeId(1), b"question".to_vec());
+    eventually("a stranger is heard", || first.inbox.of(2) == [b"question"]).await;
+    first.outbox().send(NodeId(2), b"answer".to_vec());
+    eventually("and answered where it said", || second.inbox.of(1) == [b"answer"]).await;
+
+    first.outbox().set_members(&addresses);
+    first.outbox().send(NodeId(2), b"welcome".to_vec());
+    eventually("its connection is kept", || second.inbox.of(1).len() == 2).await;
+    assert_eq!(first.metric("connects_total", &[]), 2);
+    // It leaves: the first node dials it no more.
+    first.outbox().set_members(&alone);
+    second.stop().await;
+    eventually("nothing is left of it", || first.metric("connected", &[]) == 0).await;
+    first.outbox().send(NodeId(2), b"nobody".to_vec());
+    assert_eq!(first.metric("shed_envelopes_total", &[("reason", "unknown_peer")]), 1);
+}
+
+#[tokio::test]
 async fn a_name_that_does_not_fit_the_handshake_is_refused() {
     let (mut listeners, peers) = listeners(1).await;
-    let config = TransportConfig { cluster: "x".repeat(256), id: NodeId(1), peers, limits: TransportLimits::default() };
+    let (cluster, limits) = ("x".repeat(256), TransportLimits::default());
+    let config = TransportConfig { cluster, id: NodeId(1), address: String::new(), peers, limits };
     let metrics = TransportMetrics::register(&Registry::new()).unwrap();
     let error = Transport::start(config, listeners.remove(0), Inbox::default(), metrics, &watch::channel(false).1).expect_err("too long");
     assert_eq!(error.to_string(), "the cluster's name has 256 bytes: expected at most 255");

@@ -50,6 +50,10 @@ impl Cluster {
                 self.outcomes.extend(requests.iter().map(|rejected| (rejected.token, Outcome::Rejected(rejected.reason))));
                 Event::Rejected(id, requests)
             }
+            Effect::Members { version, members } => {
+                self.member_mut(id).told = (version, members.clone());
+                Event::Members(id, version, members)
+            }
             Effect::Log { level, message } => Event::Noted(id, level, message),
             Effect::Failure { event } => Event::Judged(id, event),
             Effect::LeaderChanged { term, leader } => Event::Follows(id, term, leader),

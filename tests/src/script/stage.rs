@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Committed, Input, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Rejected, Reply, SessionChange, SessionStamp, Term, Ticket,
-    Token,
+    Committed, Input, LogIndex, LogLevel, MembershipChange, Node, NodeId, NodeState, Operation, Rejected, Reply, SessionChange,
+    SessionStamp, Term, Ticket, Token,
 };
 
 use crate::cluster::{Cluster, Delivery, Event};
@@ -106,6 +106,20 @@ impl Stage {
         self.node(id)?;
         let token = self.cluster.read(id);
         self.requests.insert(token, key.to_owned());
+        self.settle(id)
+    }
+
+    pub(super) fn spare(&mut self, id: NodeId, like: NodeId) -> Result<()> {
+        if self.known(id).is_ok() {
+            return Err(format!("there is a node {id} already"));
+        }
+        self.cluster.put_up_spare(id, like);
+        self.settle(id)
+    }
+
+    pub(super) fn change(&mut self, id: NodeId, change: MembershipChange) -> Result<()> {
+        let token = self.cluster.change(id, change);
+        self.requests.insert(token, "the change".to_owned());
         self.settle(id)
     }
 
@@ -226,7 +240,7 @@ impl Stage {
                 Event::Served(id, tokens) => self.served(id, &tokens)?,
                 Event::Done(id, tokens) => self.done(id, &tokens)?,
                 Event::Rejected(id, requests) => self.rejected(id, &requests)?,
-                Event::Noted(_, LogLevel::Debug | LogLevel::Info, _) | Event::Judged(..) | Event::Follows(..) => {}
+                Event::Members(..) | Event::Noted(_, LogLevel::Debug | LogLevel::Info, _) | Event::Judged(..) | Event::Follows(..) => {}
                 Event::Noted(id, _, message) => self.say(format!("{id} warns: {message}")),
             }
         }
@@ -322,8 +336,8 @@ impl Stage {
         if (state, term, leader) != (before.0, before.1, before.2) {
             let line = match (state, before.0) {
                 (NodeState::Leader, _) => format!("{id} leads term {term}"),
-                (NodeState::Follower, _) if !leader.is_none() => format!("{id} follows {leader} in term {term}"),
-                (NodeState::Follower, NodeState::Leader) => format!("{id} steps down to follower in term {term}"),
+                (NodeState::Follower | NodeState::Learner, _) if !leader.is_none() => format!("{id} follows {leader} in term {term}"),
+                (NodeState::Follower | NodeState::Learner, NodeState::Leader) => format!("{id} steps down to follower in term {term}"),
                 _ => format!("{id} is {} in term {term}", render::state(state)),
             };
             self.say(line);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use amaters_cluster_core::{EntryId, EntryKind, LogEntry, LogIndex, Node, NodeId, NodeState, Term};
+use amaters_cluster_core::{ConfigState, EntryId, EntryKind, LogEntry, LogIndex, Node, NodeId, NodeState, Term};
 
 use super::Check;
 use super::coverage::{Coverage, Rare};
@@ -13,7 +13,12 @@ use crate::cluster::Cluster;
 
 /// What has been seen of all nodes so far.
 pub(super) struct Checker {
-    quorum: usize,
+    /// The configuration by which entries were committed last.
+    deciding: ConfigState,
+    /// The latest committed configuration.
+    configuration: ConfigState,
+    /// How many configurations ever stood in a log.
+    configurations: usize,
     leaders: BTreeMap<Term, NodeId>,
     /// All entries that ever stood in a log: at each index, by term.
     written: Vec<BTreeMap<Term, Written>>,
@@ -38,6 +43,8 @@ pub(super) struct Committed {
 #[derive(Default)]
 struct View {
     terms: Vec<Term>,
+    /// The configuration that held.
+    configuration: Option<ConfigState>,
     /// The term that it led.
     led: Option<Term>,
     commit_index: LogIndex,
@@ -50,7 +57,26 @@ struct View {
 impl Checker {
     pub(super) fn new(cluster: &Cluster) -> Self {
         let views: BTreeMap<_, _> = cluster.ids().into_iter().map(|id| (id, View::default())).collect();
-        Self { quorum: views.len() / 2 + 1, leaders: BTreeMap::new(), written: Vec::new(), committed: Vec::new(), views }
+        let initial = cluster.ids().first().and_then(|id| cluster.node(*id)).expect("a cluster has a node that is up").configuration();
+        Self {
+            deciding: initial.clone(),
+            configuration: initial.clone(),
+            configurations: 0,
+            leaders: BTreeMap::new(),
+            written: Vec::new(),
+            committed: Vec::new(),
+            views,
+        }
+    }
+
+    /// The latest committed configuration.
+    pub(super) fn latest_configuration(&self) -> &ConfigState {
+        &self.configuration
+    }
+
+    /// How many configurations ever stood in a log.
+    pub(super) fn configurations(&self) -> usize {
+        self.configurations
     }
 
     /// All entries known to be committed.
@@ -71,7 +97,9 @@ impl Checker {
         self.check_leader(id, node, coverage)?;
         self.check_commit(id, node, coverage)?;
         self.check_copies(cluster)?;
-        self.check_completeness(id, node)
+        self.check_completeness(id, node)?;
+        self.views.entry(id).or_default().configuration = Some(node.configuration().clone());
+        Ok(())
     }
 
     /// Log matching: entries with the same index and term are equal, and so are all before them. A leader only adds to its log.
@@ -79,12 +107,16 @@ impl Checker {
         let view = self.views.entry(id).or_default();
         let last = length(node.log().last().index);
         let mut same = last.min(view.terms.len());
+        let mut changed = false;
         while same > 0 && node.log().term_at(index(same)) != Some(view.terms[same - 1]) {
             same -= 1;
         }
         if same < view.terms.len() {
+            changed = true;
             coverage.hit(Rare::Truncations);
             coverage.hit_if(durable < view.terms.len(), Rare::TruncationsUnderWay);
+            let undone = view.configuration.as_ref().is_some_and(|state| state.version() > index(same));
+            coverage.hit_if(undone, Rare::ConfigurationsTruncated);
             if view.led.is_some() && view.led == led(node) {
                 return Err(format!("leader append-only: node {id} leads and removed entry {} of its log", same + 1));
             }
@@ -94,8 +126,14 @@ impl Checker {
             let previous = view.terms.last().copied().unwrap_or_default();
             view.terms.push(entry.id.term);
             check_written(&mut self.written, entry, previous).map_err(|error| format!("{error}, as node {id} has it"))?;
+            let is_configuration = matches!(entry.kind, EntryKind::Configuration(_));
+            self.configurations += usize::from(is_configuration);
+            changed |= is_configuration;
         }
-        Ok(())
+        match &view.configuration {
+            Some(before) if !changed && before == node.configuration() => Ok(()),
+            _ => check_configuration(id, node),
+        }
     }
 
     /// Election safety: at most one leader in a term.
@@ -109,6 +147,7 @@ impl Checker {
         }
         let Some(term) = now.filter(|_| now != before) else { return Ok(()) };
         coverage.hit(Rare::Elections);
+        coverage.hit_if(node.configuration().outgoing().is_some(), Rare::ElectionsInJoint);
         match self.leaders.insert(term, id) {
             Some(other) if other != id => Err(format!("election safety: nodes {other} and {id} both lead term {term}")),
             Some(_) => Err(format!("election safety: node {id} leads term {term} a second time")),
@@ -125,10 +164,24 @@ impl Checker {
         }
         view.commit_index = commit_index;
         let in_term = node.persistent_state().current_term;
+        let (known, before) = (self.committed.len(), view.configuration.clone());
         for entry in node.log().iter_from(index(self.committed.len() + 1)).take_while(|entry| entry.id.index <= commit_index) {
             coverage.hit_if(entry.id.term < in_term, Rare::EarlierTermsCommitted);
             self.committed.push(Committed { entry: entry.clone(), in_term });
         }
+        if self.committed.len() > known {
+            // A leader counts by what it had before it took the next step of a change, in the same moment.
+            self.deciding = before.unwrap_or_else(|| node.configuration().clone());
+        }
+        for entry in self.committed[known..].iter().map(|committed| &committed.entry) {
+            let EntryKind::Configuration(next) = &entry.kind else { continue };
+            let appended_by = |at: usize| self.committed[at - 1].entry.id.term;
+            let by_another = length(self.configuration.version()) > 0 && appended_by(length(self.configuration.version())) < entry.id.term;
+            follow_configuration(&self.configuration, next, by_another, coverage)?;
+            coverage.hit_if(self.leaders.get(&in_term) == Some(&id) && !next.is_voter(id), Rare::LeadersRemoved);
+            self.configuration = next.clone();
+        }
+        let view = self.views.entry(id).or_default();
         view.held = still_held(&self.committed, view.held, |index| node.log().term_at(index))
             .map_err(|lost| format!("node {id} held the committed entry {lost}, and has lost it"))?;
         if length(commit_index) > view.held {
@@ -139,21 +192,23 @@ impl Checker {
         Ok(())
     }
 
-    /// A committed entry is durable on a majority, and never leaves a disk again.
+    /// A committed entry is durable on a majority of each configuration by which it was committed, and never leaves a disk again.
     fn check_copies(&mut self, cluster: &Cluster) -> Check {
-        let mut copies = Vec::with_capacity(self.views.len());
         for (id, view) in &mut self.views {
             let image = cluster.member(*id).disk.durable();
             view.durable = still_held(&self.committed, view.durable, |index| image.term_at(index))
                 .map_err(|lost| format!("the disk of node {id} held the committed entry {lost}, and has lost it"))?;
-            copies.push(view.durable);
         }
-        copies.sort_unstable();
-        let on_majority = copies[copies.len() - self.quorum];
-        match self.committed.get(on_majority) {
-            Some(Committed { entry, .. }) => Err(format!("entry {} is committed, but not durable on a majority", entry.id)),
-            None => Ok(()),
+        for half in self.deciding.halves() {
+            let mut copies: Vec<usize> = half.voters.keys().map(|voter| self.views.get(voter).map_or(0, |view| view.durable)).collect();
+            copies.sort_unstable();
+            let on_majority = copies[(copies.len() - 1) / 2];
+            if let Some(Committed { entry, .. }) = self.committed.get(on_majority) {
+                let voters: Vec<_> = half.voters.keys().map(ToString::to_string).collect();
+                return Err(format!("entry {} is committed, but not durable on a majority of {}", entry.id, voters.join(", ")));
+            }
         }
+        Ok(())
     }
 
     /// Leader completeness: a leader holds all that leaders of earlier terms have committed.
@@ -186,6 +241,41 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// What holds at a node is what its log says last.
+fn check_configuration(id: NodeId, node: &Node) -> Check {
+    let state = node.configuration();
+    let logged = node.log().get(state.version()).map(|entry| &entry.kind);
+    let is_logged = state.version().is_none() || logged == Some(&EntryKind::Configuration(state.clone()));
+    let is_last = node.log().iter_from(state.version().next()).all(|entry| !matches!(entry.kind, EntryKind::Configuration(_)));
+    if is_logged && is_last { Ok(()) } else { Err(format!("node {id} goes by configuration {}, its log by another", state.version())) }
+}
+
+/// Configurations lead from one to the next by a joint one (Raft paper, §6), unless no voter changes.
+fn follow_configuration(before: &ConfigState, next: &ConfigState, by_another: bool, coverage: &mut Coverage) -> Check {
+    let (from, to) = (before.latest(), next.latest());
+    let fits = match (before.outgoing(), next.outgoing()) {
+        (None, None) => from.voters == to.voters,
+        (None, Some(old)) => from == old,
+        (Some(_), None) => (&from.voters, &from.learners) == (&to.voters, &to.learners),
+        (Some(_), Some(_)) => false,
+    };
+    if !fits {
+        return Err(format!("configuration {} is committed after {}, which does not lead there", next.version(), before.version()));
+    }
+    match (before.outgoing(), next.outgoing()) {
+        (_, Some(_)) => {
+            coverage.hit(Rare::JointEntered);
+            coverage.hit_if(to.voters.keys().any(|id| from.learners.contains_key(id)), Rare::LearnersPromoted);
+        }
+        (Some(_), None) => {
+            coverage.hit(Rare::JointLeft);
+            coverage.hit_if(by_another, Rare::JointLeftByAnother);
+        }
+        (None, None) => coverage.hit_if(to.learners.keys().any(|id| !from.learners.contains_key(id)), Rare::LearnersAdded),
+    }
+    Ok(())
 }
 
 fn check_written(written: &mut Vec<BTreeMap<Term, Written>>, entry: &LogEntry, previous: Term) -> Check {

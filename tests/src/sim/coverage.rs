@@ -57,11 +57,26 @@ pub enum Rare {
     SessionsExpired,
     ResponsesDropped,
     SessionsFull,
+    Changes,
+    ChangesDone,
+    ChangesRefused,
+    ChangesUnknown,
+    NotCaughtUp,
+    LearnersAdded,
+    LearnersPromoted,
+    JointEntered,
+    JointLeft,
+    JointLeftByAnother,
+    ElectionsInJoint,
+    LeadersRemoved,
+    ConfigurationsTruncated,
+    RefusedAsRemoved,
+    Strangers,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 64] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -111,6 +126,21 @@ impl Rare {
         Self::SessionsExpired,
         Self::ResponsesDropped,
         Self::SessionsFull,
+        Self::Changes,
+        Self::ChangesDone,
+        Self::ChangesRefused,
+        Self::ChangesUnknown,
+        Self::NotCaughtUp,
+        Self::LearnersAdded,
+        Self::LearnersPromoted,
+        Self::JointEntered,
+        Self::JointLeft,
+        Self::JointLeftByAnother,
+        Self::ElectionsInJoint,
+        Self::LeadersRemoved,
+        Self::ConfigurationsTruncated,
+        Self::RefusedAsRemoved,
+        Self::Strangers,
     ];
 
     /// What it is, for people.
@@ -166,6 +196,21 @@ impl Rare {
             Self::SessionsExpired => "requests refused for want of their session",
             Self::ResponsesDropped => "repeated commands refused as acknowledged",
             Self::SessionsFull => "commands refused for too many open ones",
+            Self::Changes => "leaders asked for other members",
+            Self::ChangesDone => "changes of the members that were done",
+            Self::ChangesRefused => "changes of the members that were refused",
+            Self::ChangesUnknown => "changes of the members whose leader was deposed meanwhile",
+            Self::NotCaughtUp => "changes refused or given up since a node had not caught up",
+            Self::LearnersAdded => "configurations committed with a new learner",
+            Self::LearnersPromoted => "joint configurations committed that made a learner a voter",
+            Self::JointEntered => "joint configurations committed",
+            Self::JointLeft => "joint configurations left",
+            Self::JointLeftByAnother => "of these, by a later leader",
+            Self::ElectionsInJoint => "elections won in a joint configuration",
+            Self::LeadersRemoved => "leaders that committed a configuration without themselves",
+            Self::ConfigurationsTruncated => "configurations undone with a conflicting tail",
+            Self::RefusedAsRemoved => "requests refused by a removed node",
+            Self::Strangers => "messages of nodes that are no members turned away",
         }
     }
 }
@@ -205,6 +250,7 @@ impl Coverage {
     /// What a node says of itself.
     pub(super) fn note(&mut self, message: &str) {
         self.hit_if(message.starts_with("stands for election"), Rare::Candidacies);
+        self.hit_if(message.contains("is not heard"), Rare::Strangers);
         self.hit_if(message.ends_with("another was promised that there is none"), Rare::PromisesKept);
         self.hit_if(message.starts_with("the disk has made no progress"), Rare::DiskStalls);
     }

@@ -12,6 +12,8 @@ use crate::cluster::Outcome;
 const ELECTION: u32 = 3000;
 /// How long a request may take: longer than a node waits for one.
 const ANSWER: u32 = 3000;
+/// How much longer a change may take: as long as a node waits for a learner.
+const CATCH_UP: u32 = 7000;
 /// How often time passes, in milliseconds.
 const STEP: u32 = 10;
 
@@ -23,30 +25,33 @@ impl World<'_> {
         if self.clients_only {
             return self.look_once_more();
         }
-        self.leave_a_majority()?;
-        self.wait_for("a majority to follow one leader", ELECTION, |world| world.has_one_leader())?;
-        for id in self.ids.clone() {
-            self.restart(id)?;
+        if !self.configuration_is_sure() {
+            self.restart_all()?;
+            self.wait_for("one configuration to be committed", ELECTION + CATCH_UP, Self::has_one_configuration)?;
         }
-        self.wait_for("all nodes to follow one leader", ELECTION, |world| world.has_one_leader())?;
+        let voters: Vec<NodeId> = self.checker.latest_configuration().latest().voters.keys().copied().collect();
+        self.leave_a_majority(&voters)?;
+        self.wait_for("a majority to follow one leader", ELECTION, |world| world.has_one_leader())?;
+        self.restart_all()?;
+        self.wait_for("all members to follow one leader", ELECTION, |world| world.has_one_leader())?;
         self.wait_for("an end of all requests", ANSWER, |world| world.ledger.check_all_answered().is_ok())?;
         let first = self.cluster.upcoming_token();
-        for id in self.ids.clone() {
+        for id in self.members() {
             self.propose_at(id, 8, 0.0)?;
             self.read_at(id, 0.0)?;
         }
         let opening = self.cluster.upcoming_token();
-        self.change_session_at(self.ids[0], SessionChange::Open { timeout_ms: 60_000 }, 0.0)?;
+        self.change_session_at(voters[0], SessionChange::Open { timeout_ms: 60_000 }, 0.0)?;
         self.wait_for("a session", ANSWER, |world| world.ledger.is_answered(opening))?;
         let Some(Outcome::Replied(session)) = self.cluster.outcome(opening) else { return Err("a session has no number".to_owned()) };
         let stamp = SessionStamp { session: SessionId(session.0), sequence: 1, acknowledged: 1 };
-        for id in self.ids.clone() {
+        for id in self.members() {
             self.propose_in_session_at(id, stamp, 8, 0.0)?;
         }
         let last = self.cluster.upcoming_token();
         let all_done = |world: &mut Self| (first.0..last.0).all(|token| world.ledger.is_answered(token.into()));
-        self.wait_for("an answer at each node", ANSWER, all_done)?;
-        self.wait_for("all nodes to apply the same", ELECTION, |world| world.is_even())?;
+        self.wait_for("an answer at each member", ANSWER, all_done)?;
+        self.wait_for("all members to apply the same", ELECTION, |world| world.is_even())?;
         self.check_whole()
     }
 
@@ -105,9 +110,34 @@ impl World<'_> {
         }
     }
 
-    fn has_one_leader(&self) -> bool {
+    fn restart_all(&mut self) -> Check {
+        self.ids.clone().into_iter().try_for_each(|id| self.restart(id))
+    }
+
+    /// Whether no log has ever held a configuration: then the one that all began with holds.
+    fn configuration_is_sure(&self) -> bool {
+        self.checker.configurations() == 0
+    }
+
+    /// Whether a leader's configuration is one, committed, and all that it names have it.
+    fn has_one_configuration(&mut self) -> bool {
+        let Some(leader) = self.cluster.leader().and_then(|leader| self.cluster.node(leader)) else { return false };
+        let (state, opened) = (leader.configuration(), leader.log().term_at(leader.log().commit_index()));
+        opened == Some(leader.persistent_state().current_term)
+            && state.outgoing().is_none()
+            && state == self.checker.latest_configuration()
+            && self.members().into_iter().all(|id| self.cluster.node(id).is_some_and(|node| node.configuration() == state))
+            && self.ledger.check_all_answered().is_ok()
+    }
+
+    /// Voters and learners of the latest committed configuration.
+    fn members(&self) -> Vec<NodeId> {
+        self.ids.iter().copied().filter(|id| self.checker.latest_configuration().contains(*id)).collect()
+    }
+
+    fn has_one_leader(&mut self) -> bool {
         let Some(leader) = self.cluster.leader() else { return false };
-        self.ids.iter().filter_map(|id| self.cluster.node(*id)).all(|node| node.leader() == leader)
+        self.members().into_iter().filter_map(|id| self.cluster.node(id)).all(|node| node.leader() == leader)
     }
 
     /// Whether all logs are equal, and all of them applied.
@@ -118,8 +148,9 @@ impl World<'_> {
             let sessions = self.cluster.node(id)?.sessions().image()?;
             Some((log.last(), log.commit_index(), log.applied_index(), applied, sessions))
         };
-        let first = state(self.ids[0]);
+        let members = self.members();
+        let first = state(members[0]);
         first.as_ref().is_some_and(|(last, commit, applied, ..)| last.index == *commit && commit == applied)
-            && self.ids.iter().all(|id| state(*id) == first)
+            && members.iter().all(|id| state(*id) == first)
     }
 }

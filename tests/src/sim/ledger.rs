@@ -46,6 +46,8 @@ enum Kind {
     Change,
     /// A session is opened, kept or closed.
     Session,
+    /// Of who is a member.
+    Members,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,11 @@ impl Ledger {
     /// A change of who leads is asked for, under the next token.
     pub(super) fn asked_for_a_change(&mut self, node: NodeId, asked_in: Term) {
         self.requests.push(Request { node, asked_in, kind: Kind::Change, state: State::Open });
+    }
+
+    /// Other members are asked for, under the next token.
+    pub(super) fn asked_for_other_members(&mut self, node: NodeId, asked_in: Term) {
+        self.requests.push(Request { node, asked_in, kind: Kind::Members, state: State::Open });
     }
 
     /// A node has crashed: its clients hear no more, and its state machine begins anew.
@@ -234,8 +241,13 @@ impl Ledger {
     pub(super) fn check_done(&mut self, node: NodeId, tokens: &[Token], coverage: &mut Coverage) -> Check {
         for token in tokens {
             let request = self.answer(node, *token, State::Answered)?;
-            let Kind::Change = request.kind else { return Err(format!("request {token} changes nothing, and is done")) };
-            coverage.hit(Rare::TransfersDone);
+            coverage.hit(match request.kind {
+                Kind::Change => Rare::TransfersDone,
+                Kind::Members => Rare::ChangesDone,
+                Kind::Write { .. } | Kind::Read { .. } | Kind::Session => {
+                    return Err(format!("request {token} changes no leader and no members, and is done"));
+                }
+            });
         }
         Ok(())
     }
@@ -244,6 +256,11 @@ impl Ledger {
         for Rejected { token, reason, .. } in requests {
             let request = self.answer(node, *token, State::Rejected(*reason))?;
             match (reason, &request.kind) {
+                (Rejection::UnknownOutcome, Kind::Members) => coverage.hit(Rare::ChangesUnknown),
+                (Rejection::NotCaughtUp, Kind::Members) => coverage.hit(Rare::NotCaughtUp),
+                (reason, Kind::Members) if is_of_members(*reason) => coverage.hit(Rare::ChangesRefused),
+                (Rejection::UnknownTarget, Kind::Change) => coverage.hit(Rare::TransfersRefused),
+                (Rejection::Removed, Kind::Write { .. } | Kind::Read { .. } | Kind::Session) => coverage.hit(Rare::RefusedAsRemoved),
                 (Rejection::NoLeader, _) => coverage.hit(Rare::NoLeader),
                 (Rejection::UnknownOutcome, _) => coverage.hit(Rare::UnknownOutcomes),
                 (Rejection::Overloaded, _) => coverage.hit(Rare::Overloaded),
@@ -288,4 +305,18 @@ impl Ledger {
     pub(super) fn is_answered(&mut self, token: Token) -> bool {
         self.request(token).is_ok_and(|request| request.state == State::Answered)
     }
+}
+
+/// Whether it is a reason to refuse a change of the members.
+fn is_of_members(reason: Rejection) -> bool {
+    matches!(
+        reason,
+        Rejection::NotLeader
+            | Rejection::NotReady
+            | Rejection::TransferUnderWay
+            | Rejection::ChangeUnderWay
+            | Rejection::AlreadyMember
+            | Rejection::NotMember
+            | Rejection::MemberLimits
+    )
 }

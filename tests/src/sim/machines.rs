@@ -190,13 +190,19 @@ impl World<'_> {
         self.history.crashed(id);
     }
 
-    /// Stops as many nodes as a cluster bears, and starts the others.
-    pub(super) fn leave_a_majority(&mut self) -> Check {
-        let mut ids = self.ids.clone();
-        self.rng.shuffle(&mut ids);
-        let (down, up) = ids.split_at((ids.len() - 1) / 2);
-        down.iter().for_each(|id| self.crash(*id));
-        up.iter().try_for_each(|id| self.restart(*id))
+    /// Stops as many voters as the cluster bears, perhaps some others, and starts the rest.
+    pub(super) fn leave_a_majority(&mut self, voters: &[NodeId]) -> Check {
+        let mut voters = voters.to_vec();
+        self.rng.shuffle(&mut voters);
+        let (down, up) = voters.split_at((voters.len() - 1) / 2);
+        for id in self.ids.clone() {
+            if down.contains(&id) || !up.contains(&id) && self.rng.bool() {
+                self.crash(id);
+            } else {
+                self.restart(id)?;
+            }
+        }
+        Ok(())
     }
 
     /// How many of a disk's operations that are not durable a crash keeps: any number, and often one that tears a submission.

@@ -44,10 +44,12 @@ use trace::Trace;
 use world::World;
 
 /// The bugs that can be put in, by their rows in the list of hazards, or by what they spoil.
-pub const BUGS: [(&str, Bug); 9] = [
+pub const BUGS: [(&str, Bug); 11] = [
     ("h01", Bug::AckNamesOwnLast),
     ("h02", Bug::TruncateAlways),
     ("h03", Bug::CommitEarlierTerms),
+    ("h08", Bug::NewMajorityAlone),
+    ("h09", Bug::MajorityOfUnion),
     ("h12", Bug::ReadWithoutRound),
     ("h12-opening", Bug::ReadBeforeFirstCommit),
     ("h12-transfer", Bug::KeepLeaseInTransfer),
@@ -57,7 +59,7 @@ pub const BUGS: [(&str, Bug); 9] = [
 ];
 
 /// The runs that every change must pass.
-pub const DEFAULT_SEEDS: Range<u64> = 0..10_000;
+pub const DEFAULT_SEEDS: Range<u64> = 0..20_000;
 
 /// What a property's violation says.
 type Check = Result<(), String>;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub seed: u64,
     /// How many nodes; none for 1 to 7, by the seed.
     pub nodes: Option<u64>,
+    /// How many nodes wait to be added; none for 0 to 2, by the seed.
+    pub spares: Option<u64>,
     /// How many steps, before everything is mended.
     pub steps: u32,
     /// A bug to put in.
@@ -101,7 +105,7 @@ impl Settings {
     /// The settings of the default run.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: None, steps: 1000, bug: None, clients_only: false }
+        Self { seed, nodes: None, spares: None, steps: 1000, bug: None, clients_only: false }
     }
 
     /// How many nodes the run has. Five are where most can happen, three what most people run.
@@ -116,6 +120,12 @@ impl Settings {
             5..=10 => 3,
             _ => 5,
         })
+    }
+
+    /// How many nodes wait to be added. Half of the runs have none, and their members stay what they are.
+    #[must_use]
+    pub fn spares(&self) -> u64 {
+        self.spares.unwrap_or((self.seed / 16 % 4).saturating_sub(1))
     }
 }
 
@@ -158,14 +168,14 @@ fn attempt(settings: Settings, trace: &mut Trace) -> Result<Report, String> {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Settings { seed, steps, bug, clients_only, .. } = self.settings;
-        let nodes = self.settings.nodes();
-        writeln!(f, "seed {seed}, {nodes} nodes: {}", self.reason)?;
+        let (nodes, spares) = (self.settings.nodes(), self.settings.spares());
+        writeln!(f, "seed {seed}, {nodes} nodes and {spares} spares: {}", self.reason)?;
         self.trace.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         let bug = BUGS.iter().find(|(_, known)| Some(*known) == bug).map_or(String::new(), |(row, _)| format!(" --bug {row}"));
         let clients_only = if clients_only { " --clients-only" } else { "" };
         write!(
             f,
-            "to see all of it: cargo run --release --package amaters-cluster-tests --bin sim -- --from {seed} --nodes {nodes} --steps {steps} --trace{bug}{clients_only}"
+            "to see all of it: cargo run --release --package amaters-cluster-tests --bin sim -- --from {seed} --nodes {nodes} --spares {spares} --steps {steps} --trace{bug}{clients_only}"
         )
     }
 }

@@ -1,7 +1,7 @@
 //! What operators do to a cluster that runs.
 
 use amaters_cluster_core::message::Message;
-use amaters_cluster_core::{NodeId, NodeState};
+use amaters_cluster_core::{ConfigState, Member, MembershipChange, NodeId, NodeState};
 
 use super::Check;
 use super::coverage::Rare;
@@ -50,4 +50,50 @@ impl World<'_> {
             None => Ok(()),
         }
     }
+
+    /// Asks a node, the leader as a rule, for other members. Most changes make sense; others are to be refused.
+    pub(super) fn change_members(&mut self) -> Check {
+        let leader = self.cluster.leader().filter(|_| self.rng.u8(..10) > 0);
+        let id = leader.unwrap_or_else(|| self.any());
+        let Some(node) = self.cluster.node(id) else { return Ok(()) };
+        let (term, is_leader) = (node.persistent_state().current_term, node.state() == NodeState::Leader);
+        let state = node.configuration().clone();
+        let change = self.draw_change(&state);
+        self.trace.detail(|| format!("request {}: node {id}: {change:?}", self.cluster.upcoming_token()));
+        self.coverage.hit_if(is_leader, Rare::Changes);
+        self.ledger.asked_for_other_members(id, term);
+        self.cluster.change(id, change);
+        self.moved(id, self.weather.bursts)
+    }
+
+    /// Adds nodes that are no members, removes those that are: as a rule.
+    fn draw_change(&mut self, state: &ConfigState) -> MembershipChange {
+        let sensible = self.rng.u8(..10) > 1;
+        let kind = self.rng.u8(..10);
+        let fits = |id: &NodeId| match kind {
+            0..=3 => !state.contains(*id),
+            4 | 5 => state.latest().learners.contains_key(id),
+            _ => state.contains(*id),
+        };
+        let fitting: Vec<NodeId> = self.ids.iter().copied().filter(|id| !sensible || fits(id)).collect();
+        let subject = if fitting.is_empty() { self.any() } else { fitting[self.rng.usize(..fitting.len())] };
+        match kind {
+            0 => MembershipChange::AddLearner(member(subject)),
+            1..=3 => MembershipChange::AddVoter(member(subject)),
+            4 => MembershipChange::Promote(subject),
+            5 => MembershipChange::AddVoter(member(subject)),
+            6 | 7 => MembershipChange::Remove(subject),
+            _ => {
+                let mut ids = self.ids.clone();
+                self.rng.shuffle(&mut ids);
+                ids.truncate(self.rng.usize(1..=ids.len().min(7)));
+                MembershipChange::Replace(ids.into_iter().map(member).collect())
+            }
+        }
+    }
+}
+
+/// A member with an address that nobody needs, but that travels.
+fn member(id: NodeId) -> Member {
+    Member { id, address: format!("node{id}") }
 }

@@ -15,6 +15,7 @@ pub(super) enum Action {
     Read,
     Transfer,
     Session,
+    ChangeMembers,
     Lose,
     Duplicate,
     Cut,
@@ -28,7 +29,7 @@ pub(super) enum Action {
     JumpClock,
 }
 
-const ACTIONS: [Action; 18] = [
+const ACTIONS: [Action; 19] = [
     Action::Deliver,
     Action::Complete,
     Action::PassTime,
@@ -36,6 +37,7 @@ const ACTIONS: [Action; 18] = [
     Action::Read,
     Action::Transfer,
     Action::Session,
+    Action::ChangeMembers,
     Action::Lose,
     Action::Duplicate,
     Action::Cut,
@@ -81,6 +83,7 @@ impl Weather {
             one_of(&[0, 2, 8]),          // Read
             one_of(&[0, 0, 2, 6]),       // Transfer
             one_of(&[0, 0, 10, 30]),     // Session
+            one_of(&[0, 2, 10]),         // ChangeMembers
             one_of(&[0, 0, 5, 30]),      // Lose
             one_of(&[0, 5, 20]),         // Duplicate
             one_of(&[0, 0, 2, 4]),       // Cut

@@ -25,6 +25,8 @@ pub(super) struct World<'a> {
     pub(super) ledger: Ledger,
     pub(super) checker: Checker,
     pub(super) ids: Vec<NodeId>,
+    /// Whether there are nodes that wait to be added, and members may change.
+    spares: bool,
     pub(super) history: History,
     pub(super) machines: Machines,
     pub(super) rng: Rng,
@@ -48,7 +50,7 @@ impl<'a> World<'a> {
         let pending = [2048, 1 << 20][rng.usize(..2)];
         // Leases hold where clocks differ by no more than was said.
         let (lease_reads, stall) = (rng.u8(..3) == 0, [100, 1000, 1000][rng.usize(..3)]);
-        let cluster = Cluster::with(settings.nodes(), |config| {
+        let mut cluster = Cluster::with(settings.nodes(), |config| {
             config.seed = rng.u64(..);
             config.max_batch_bytes = 1024; // a few small entries, or one large one
             config.max_inflight = window;
@@ -59,8 +61,12 @@ impl<'a> World<'a> {
             config.disk_stall_timeout = Duration::from_millis(stall);
             config.bug = settings.bug;
         });
+        for spare in 1..=settings.spares() {
+            cluster.put_up_spare(NodeId(settings.nodes() + spare), NodeId(1));
+        }
         let mut world = Self {
             checker: Checker::new(&cluster),
+            spares: settings.spares() > 0,
             ids: cluster.ids(),
             weather: Weather::draw(&mut rng),
             steps: settings.steps,
@@ -123,6 +129,8 @@ impl<'a> World<'a> {
             Action::Read => return self.read(),
             Action::Transfer => return self.transfer(),
             Action::Session => return self.use_session(),
+            Action::ChangeMembers if self.spares => return self.change_members(),
+            Action::ChangeMembers => {}
             Action::Restart => return self.restart_one(),
             Action::Lose => self.lose(),
             Action::Duplicate => self.duplicate(),
@@ -184,7 +192,7 @@ impl World<'_> {
                 coverage.note(message);
                 Ledger::check_note(*node, *level, message)
             }
-            Event::Submitted(..) | Event::Judged(..) | Event::Follows(..) => Ok(()),
+            Event::Submitted(..) | Event::Members(..) | Event::Judged(..) | Event::Follows(..) => Ok(()),
         })?;
         for event in &events {
             self.cover_replies(event, term);
@@ -247,6 +255,7 @@ fn show(event: &Event) -> String {
         Event::Served(id, tokens) => format!("node {id} serves {tokens:?}"),
         Event::Done(id, tokens) => format!("node {id} is done with {tokens:?}"),
         Event::Rejected(id, requests) => format!("node {id} turns down {requests:?}"),
+        Event::Members(id, version, _) => format!("node {id} has configuration {version}"),
         Event::Noted(id, _, message) => format!("node {id} says: {message}"),
         Event::Judged(id, event) => format!("node {id} has changed its mind: {event:?}"),
         Event::Follows(id, term, leader) => format!("node {id} knows of the leader {leader} of term {term}"),

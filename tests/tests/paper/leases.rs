@@ -71,7 +71,7 @@ fn h12_a_leader_that_tells_its_successor_to_stand_has_no_lease_any_more() {
     let asked = node.read(9);
     assert_eq!(asked.served, []);
     let round = asked.heartbeats_to(2).last().map(|heartbeat| heartbeat.round).expect("it asks");
-    let confirmed = Message::HeartbeatResponse(HeartbeatResponse { term: Term(2), round, promise: None });
+    let confirmed = Message::HeartbeatResponse(HeartbeatResponse { term: Term(2), session: 0, round, promise: None });
     assert_eq!(node.receive(3, confirmed).served, [Token(9)], "a majority still proves it");
     for _ in 0..4 {
         node.wait(90);
@@ -84,8 +84,12 @@ fn h12_a_leader_that_tells_its_successor_to_stand_has_no_lease_any_more() {
 #[test]
 fn a_promise_is_kept() {
     let mut node = Subject::of(leases(3), &[1]);
-    let answer =
-        HeartbeatResponse { term: Term(1), round: 0, promise: Some(Promise { since: Instant(77), lasts: Duration::from_millis(150) }) };
+    let answer = HeartbeatResponse {
+        term: Term(1),
+        session: 0,
+        round: 0,
+        promise: Some(Promise { since: Instant(77), lasts: Duration::from_millis(150) }),
+    };
     assert_eq!(node.receive(2, heartbeat_at(1, Instant(77))).sent, [(2, Message::HeartbeatResponse(answer))]);
     node.wait(149);
     assert_eq!((node.receive(3, request_vote(2, (9, 1))).sent, node.term()), (vec![], 1));
@@ -119,7 +123,7 @@ fn a_restart_is_no_way_out_of_a_promise() {
 #[test]
 fn without_leases_there_are_no_promises() {
     let mut follower = Subject::with_log(3, &[1]);
-    let answer = HeartbeatResponse { term: Term(1), round: 0, promise: None };
+    let answer = HeartbeatResponse { term: Term(1), session: 0, round: 0, promise: None };
     assert_eq!(follower.receive(2, heartbeat_at(1, Instant(77))).sent, [(2, Message::HeartbeatResponse(answer))]);
     assert_eq!(follower.receive(3, request_vote(2, (1, 1))).sent, [(3, vote(2, true))]);
     let mut leader = Subject::leader(3, &[1]);
@@ -160,12 +164,13 @@ fn sent_at(reaction: &Reaction) -> Instant {
 
 fn promise(since: Instant, lasts_ms: u64) -> Message {
     let promise = Some(Promise { since, lasts: Duration::from_millis(lasts_ms) });
-    Message::HeartbeatResponse(HeartbeatResponse { term: Term(2), round: 0, promise })
+    Message::HeartbeatResponse(HeartbeatResponse { term: Term(2), session: 0, round: 0, promise })
 }
 
 fn heartbeat_at(term: u64, sent_at: Instant) -> Message {
     Message::HeartbeatRequest(HeartbeatRequest {
         term: Term(term),
+        session: 0,
         commit_index: LogIndex(0),
         round: 0,
         sent_at: Some(sent_at),

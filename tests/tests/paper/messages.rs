@@ -1,4 +1,4 @@
-//! Messages by hand, with places in the log written as (index, term).
+//! Messages by hand, with places in the log written as (index, term). Sessions are 0: the node under test sees those of its own.
 
 use amaters_cluster_core::message::{
     AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, HeartbeatRequest, HeartbeatResponse, Message, PreVoteRequest,
@@ -22,23 +22,25 @@ pub(crate) fn entry(place: Place) -> LogEntry {
 /// AppendEntries with entries of these terms after `prev`.
 pub(crate) fn append(term: u64, prev: Place, terms: &[u64], commit: u64) -> Message {
     let entries = (prev.0 + 1..).zip(terms).map(|(index, term)| entry((index, *term))).collect();
-    Message::AppendEntriesRequest(AppendEntriesRequest { term: Term(term), prev_log: id(prev), leader_commit: LogIndex(commit), entries })
+    let (term, prev_log, leader_commit) = (Term(term), id(prev), LogIndex(commit));
+    Message::AppendEntriesRequest(AppendEntriesRequest { term, session: 0, prev_log, leader_commit, entries })
 }
 
 pub(crate) fn appended(term: u64, match_index: u64) -> Message {
     let outcome = AppendOutcome::Appended { match_index: LogIndex(match_index) };
-    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), outcome })
+    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), session: 0, outcome })
 }
 
 /// A refusal: the entry that was missing, what stands there (or last), where that one's term begins.
 pub(crate) fn conflict(term: u64, rejected: u64, conflict: Place, first_of_term: u64) -> Message {
     let outcome = AppendOutcome::Conflict { rejected: LogIndex(rejected), conflict: id(conflict), first_of_term: LogIndex(first_of_term) };
-    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), outcome })
+    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), session: 0, outcome })
 }
 
 pub(crate) fn heartbeat(term: u64, commit: u64) -> Message {
     Message::HeartbeatRequest(HeartbeatRequest {
         term: Term(term),
+        session: 0,
         commit_index: LogIndex(commit),
         round: 0,
         sent_at: None,
@@ -52,7 +54,7 @@ pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {
 }
 
 pub(crate) fn alive(term: u64, round: u64) -> Message {
-    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), round, promise: None })
+    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), session: 0, round, promise: None })
 }
 
 pub(crate) fn request_vote(term: u64, last: Place) -> Message {

@@ -1,8 +1,9 @@
 //! The node under test, with a clock and a disk that do what the test says.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use amaters_cluster_core::message::{AppendEntriesRequest, Envelope, HeartbeatRequest, Message};
+use amaters_cluster_core::message::{AppendEntriesRequest, Envelope, HeartbeatRequest, Message, Session};
 use amaters_cluster_core::{
     Config, Effect, GroupId, Input, Instant, LogIndex, Node, NodeId, NodeState, Operation, PersistentState, Rejected, Ticket, Token, wire,
 };
@@ -16,6 +17,8 @@ pub(crate) struct Subject {
     pub(crate) disk_stalled: bool,
     config: Config,
     now: Instant,
+    /// The latest session with each peer, of which tests need not know.
+    sessions: BTreeMap<u64, Session>,
     under_way: Vec<(Ticket, Vec<Operation>)>,
     journal: Vec<Operation>,
 }
@@ -59,7 +62,7 @@ impl Subject {
         }
         let now = Instant(1_000_000_000);
         let node = started(&config, &journal, now);
-        Self { node, disk_stalled: false, config, now, under_way: Vec::new(), journal }
+        Self { node, disk_stalled: false, config, now, sessions: BTreeMap::new(), under_way: Vec::new(), journal }
     }
 
     /// Node 1 as a candidate, with the pre-votes of all.
@@ -91,7 +94,12 @@ impl Subject {
 
 // Telling it things.
 impl Subject {
-    pub(crate) fn receive(&mut self, from: u64, message: Message) -> Reaction {
+    pub(crate) fn receive(&mut self, from: u64, mut message: Message) -> Reaction {
+        if let Some(session) = session_of(&mut message)
+            && *session == 0
+        {
+            *session = self.sessions.get(&from).copied().unwrap_or_default();
+        }
         let envelope = Envelope { group: GroupId(0), from: NodeId(from), to: self.config.id, message };
         self.input(Input::Receive { sender: NodeId(from), envelope: wire::encode_envelope(&envelope) })
     }
@@ -179,7 +187,10 @@ impl Subject {
                 self.under_way.push((ticket, operations));
             }
             Effect::Send { to, envelope } => {
-                let envelope = wire::decode_envelope(&envelope).expect("a node's own envelopes are well-formed");
+                let mut envelope = wire::decode_envelope(&envelope).expect("a node's own envelopes are well-formed");
+                if let Some(session) = session_of(&mut envelope.message) {
+                    self.sessions.insert(to.0, std::mem::take(session));
+                }
                 reaction.sent.push((to.0, envelope.message));
             }
             Effect::Apply { commands } => {
@@ -188,7 +199,7 @@ impl Subject {
             Effect::ServeReads { tokens } => reaction.served.extend(tokens),
             Effect::Done { tokens } => reaction.done.extend(tokens),
             Effect::Reject { requests } => reaction.rejected.extend(requests),
-            Effect::Reply { .. } | Effect::Log { .. } | Effect::Failure { .. } | Effect::LeaderChanged { .. } => {}
+            Effect::Members { .. } | Effect::Reply { .. } | Effect::Log { .. } | Effect::Failure { .. } | Effect::LeaderChanged { .. } => {}
         }
     }
 }
@@ -244,6 +255,17 @@ impl Reaction {
     pub(crate) fn heartbeats_to(&self, node: u64) -> Vec<&HeartbeatRequest> {
         let messages = self.to(node).into_iter();
         messages.filter_map(|message| if let Message::HeartbeatRequest(request) = message { Some(request) } else { None }).collect()
+    }
+}
+
+/// The session of a message between a leader and a peer.
+fn session_of(message: &mut Message) -> Option<&mut Session> {
+    match message {
+        Message::AppendEntriesRequest(it) => Some(&mut it.session),
+        Message::AppendEntriesResponse(it) => Some(&mut it.session),
+        Message::HeartbeatRequest(it) => Some(&mut it.session),
+        Message::HeartbeatResponse(it) => Some(&mut it.session),
+        _ => None,
     }
 }
 

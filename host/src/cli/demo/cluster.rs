@@ -14,12 +14,14 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use ureq::Agent;
 
-use crate::admin::{RoleView, StatusView};
+use crate::admin::{MemberRoleView, RoleView, StatusView};
 
 /// The processes. Dropping this ends them all.
 pub(super) struct Cluster {
     dir: PathBuf,
     nodes: Vec<Node>,
+    /// How many of them begin the cluster; the others join it.
+    founders: u8,
     agent: Agent,
     deaths_are_tolerated: AtomicBool,
 }
@@ -36,8 +38,8 @@ struct Node {
 const GRACE: Duration = Duration::from_secs(3);
 
 impl Cluster {
-    /// Chooses ports and directories; nothing is started.
-    pub(super) fn new(dir: &Path, count: u8) -> anyhow::Result<Self> {
+    /// Chooses ports and directories; nothing is started. The first `founders` nodes begin the cluster, the others join it when they are started.
+    pub(super) fn new(dir: &Path, count: u8, founders: u8) -> anyhow::Result<Self> {
         let dir = dir.canonicalize().with_context(|| format!("{} can't be found", dir.display()))?;
         let ports = free_ports(usize::from(count) * 3)?;
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -50,7 +52,7 @@ impl Cluster {
         };
         let nodes = (1..=count).zip(ports.chunks_exact(3)).map(node).collect();
         let agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(1))).proxy(None).build().into();
-        Ok(Self { dir, nodes, agent, deaths_are_tolerated: AtomicBool::new(false) })
+        Ok(Self { dir, nodes, founders, agent, deaths_are_tolerated: AtomicBool::new(false) })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -63,6 +65,23 @@ impl Cluster {
 
     pub(super) fn client_addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.client).collect()
+    }
+
+    /// Where clients reach the nodes that run.
+    pub(super) fn running_client_addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().filter(|node| node.child().is_some()).map(|node| node.client).collect()
+    }
+
+    /// The admin addresses of the nodes that run.
+    pub(super) fn running_admin_addresses(&self) -> Vec<String> {
+        self.nodes.iter().filter(|node| node.child().is_some()).map(|node| node.admin.to_string()).collect()
+    }
+
+    /// Whether the leader has a node as a member in this role.
+    pub(super) async fn has_member(&self, id: u8, role: MemberRoleView) -> bool {
+        let is_so = |status: &StatusView| status.members.iter().any(|member| member.id == u64::from(id) && member.role == role);
+        let leaders = self.statuses().await.into_iter().filter_map(|(_, status)| status).filter(|status| status.role == RoleView::Leader);
+        leaders.max_by_key(|status| status.term).is_some_and(|status| is_so(&status))
     }
 
     /// All admin addresses, as `ukehi status` takes them.
@@ -87,8 +106,12 @@ impl Cluster {
         let mut command = Command::new(program);
         command.args(["start", "--id", &id.to_string(), "--data-dir"]).arg(self.dir.join(format!("node-{id}")));
         command.args(["--listen", &node.listen.to_string(), "--client", &node.client.to_string(), "--admin", &node.admin.to_string()]);
-        for peer in &self.nodes {
-            command.args(["--peer", &format!("{}={}", peer.id, peer.listen)]);
+        if id > self.founders {
+            command.args(["--join", &self.running_admin_addresses().join(",")]);
+        } else {
+            for peer in self.nodes.iter().filter(|peer| peer.id <= self.founders) {
+                command.args(["--peer", &format!("{}={}", peer.id, peer.listen)]);
+            }
         }
         // The demo's nodes are as it says, whatever the user's own are.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("UKEHI_")) {
@@ -164,13 +187,13 @@ impl Cluster {
         self.ask(status).await
     }
 
-    /// Asks all nodes at the same time, each on a thread since the HTTP client blocks.
+    /// Asks all nodes that run at the same time, each on a thread since the HTTP client blocks.
     async fn ask<T: Send + 'static>(&self, question: impl Fn(SocketAddr) -> T + Clone + Send + 'static) -> Vec<(u8, T)> {
         let ask = |node: &Node| {
             let (question, admin) = (question.clone(), node.admin);
             (node.id, tokio::task::spawn_blocking(move || question(admin)))
         };
-        let asked: Vec<_> = self.nodes.iter().map(ask).collect();
+        let asked: Vec<_> = self.nodes.iter().filter(|node| node.child().is_some()).map(ask).collect();
         let mut answers = Vec::new();
         for (id, answer) in asked {
             if let Ok(answer) = answer.await {

@@ -30,6 +30,11 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
 
+/// Addresses with commas between them.
+pub(super) fn addresses(text: &str) -> Option<Vec<String>> {
+    text.split(',').map(str::trim).map(|address| is_host_and_port(address).then(|| address.to_owned())).collect()
+}
+
 pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }

@@ -41,7 +41,7 @@ fn one_node_alone_needs_a_directory_and_nothing_else() {
     assert_eq!(options.client.to_string(), "127.0.0.1:6391");
     assert_eq!(options.admin.to_string(), "127.0.0.1:8091");
     assert_eq!(options.peers, BTreeMap::from([(NodeId(1), "127.0.0.1:7101".to_owned())]));
-    assert_eq!(options.core, Config::new(1, vec![1]));
+    assert_eq!(options.core, Config { addresses: options.peers.clone(), ..Config::new(1, vec![1]) });
     assert_eq!((options.engine, options.log_format, options.log_filter.as_str()), (EngineChoice::Wasm, LogFormat::Human, "info"));
     assert_eq!((options.memory_limit, options.segment_size), (2 << 30, 32 << 20));
     assert_eq!((options.max_clients, options.client_idle_timeout), (10_000, Duration::from_secs(1800)));
@@ -115,7 +115,7 @@ fn every_option_can_stand_in_the_file() {
 #[test]
 fn the_file_knows_every_flag() {
     let said = resolve("", "", "nonsense = 1").expect_err("unknown");
-    let known = "id, data-dir, listen, client, admin, peers, cluster, insecure, log-format, log-level, election-timeout-min, \
+    let known = "id, data-dir, listen, client, admin, peers, join, advertise, cluster, insecure, log-format, log-level, election-timeout-min, \
                  election-timeout-max, heartbeat-interval, lease-reads, max-clock-drift, disk-stall-timeout, memory-limit, segment-size, max-clients, client-idle-timeout";
     assert_eq!(said, format!("nonsense is not an option (ukehi.toml:1): known are {known}"));
 }
