@@ -12,10 +12,10 @@ const MAX_LINES: u64 = 10;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Counts complaints, by peer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Complaints(BTreeMap<NodeId, Count>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Count {
     since: Instant,
     lines: u64,

@@ -47,6 +47,8 @@
 
 mod apply;
 mod candidate;
+#[cfg(feature = "model-checking")]
+mod canonical;
 mod catch_up;
 mod changes;
 pub mod cluster_config;

@@ -16,7 +16,7 @@ use crate::types::{EntryId, LogIndex, LogTime, Term};
 /// 3. A committed entry is never removed or replaced.
 /// 4. applied ≤ committed ≤ last.
 /// 5. The commit index never falls.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RaftLog {
     entries: VecDeque<LogEntry>,
     bytes: usize,

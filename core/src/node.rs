@@ -30,7 +30,7 @@ use crate::wire::{self, PersistentState, WireError};
 /// A Raft node without IO, clock or randomness of its own: equal inputs give equal effects.
 ///
 /// Life: [`Node::new`], [`Node::recover`] for what storage kept, [`Node::start`], then [`Node::step`] for each input.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) config: Config,
     pub(crate) membership: Membership,
@@ -52,7 +52,7 @@ pub struct Node {
     /// Until when this node helps nobody to lead.
     pub(crate) promised_until: Instant,
     pub(crate) done: Vec<Token>,
-    complaints: Complaints,
+    pub(crate) complaints: Complaints,
     pub(crate) sessions: Sessions,
     pub(crate) applied_term: Term,
     pub(crate) rejected: Vec<Rejected>,

@@ -12,7 +12,7 @@ use crate::types::{GroupId, Instant, LogIndex, NodeId, Ticket};
 use crate::wire::{self, PersistentState};
 
 /// Unsaved changes, submissions under way, and messages that wait for them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     hard_state_changed: bool,
     unsaved_from: Option<LogIndex>,
@@ -28,14 +28,14 @@ pub(crate) struct Outbox {
     held: VecDeque<Held>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Submission {
     ticket: Ticket,
     /// What is durable of the log as it is now, once this submission is.
     last_index: LogIndex,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     until: Ticket,
     to: NodeId,
@@ -134,8 +134,27 @@ impl Outbox {
     }
 }
 
+#[cfg(feature = "model-checking")]
+impl Outbox {
+    /// Counts tickets from the last one that is durable: the next one is 1, and storage must count along. What waits for the same ticket waits in no
+    /// order and once, since the network may change the one and the other.
+    pub(crate) fn canonicalize(&mut self, shift: crate::canonical::Shift) {
+        self.waiting_since.iter_mut().for_each(|time| shift.apply(time));
+        let durable = std::mem::take(&mut self.durable).0;
+        let waiting = self.held.iter_mut().map(|held| &mut held.until);
+        let under_way = self.under_way.iter_mut().map(|submission| &mut submission.ticket);
+        for ticket in [&mut self.submitted].into_iter().chain(under_way).chain(waiting) {
+            ticket.0 = ticket.0.saturating_sub(durable);
+        }
+        let mut held: Vec<_> = self.held.drain(..).map(|held| ((held.until, held.to, format!("{:?}", held.message)), held)).collect();
+        held.sort_by(|(a, _), (b, _)| a.cmp(b));
+        held.dedup_by(|(a, _), (b, _)| a == b);
+        self.held.extend(held.into_iter().map(|(_, held)| held));
+    }
+}
+
 /// What leaves with the next tick and waits for no disk: released messages, a leader's entries, lines for the log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mail {
     group: GroupId,
     from: NodeId,

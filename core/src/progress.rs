@@ -9,7 +9,7 @@ use crate::message::Session;
 use crate::types::{EntryId, Instant, LogIndex};
 
 /// A leader's view of a peer: `next_index` and `match_index` of the Raft paper (figure 2), and a window of requests under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Progress {
     /// The last index known to equal the leader's and to be durable there.
     pub(crate) match_index: LogIndex,
@@ -42,7 +42,7 @@ pub(crate) struct Leaving {
 }
 
 /// How entries are sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Mode {
     /// Where the logs agree is unknown: one request at a time.
     Probe {
@@ -145,6 +145,17 @@ impl Progress {
         let stuck = matches!(self.mode, Mode::Probe { .. }) && next_index >= self.next_index;
         self.next_index = next_index;
         self.mode = Mode::Probe { sent_at: stuck.then_some(now) };
+    }
+}
+
+#[cfg(feature = "model-checking")]
+impl Progress {
+    pub(crate) fn shift(&mut self, shift: crate::canonical::Shift) {
+        [&mut self.heard_at, &mut self.lease_end].into_iter().for_each(|time| shift.apply(time));
+        match &mut self.mode {
+            Mode::Probe { sent_at: Some(time) } | Mode::Replicate { since: time, .. } => shift.apply(time),
+            Mode::Probe { sent_at: None } => {}
+        }
     }
 }
 

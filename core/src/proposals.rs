@@ -16,7 +16,7 @@ use crate::message::{ForwardRequest, Forwarded};
 use crate::types::{Instant, NodeId, Term, Token};
 
 /// Proposals whose outcome is not known yet, by their number in this run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Proposals {
     run: u64,
     last_sequence: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Proposals {
     stream: Stream,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     token: Token,
     proposal: Proposal,
@@ -37,7 +37,7 @@ struct Pending {
 }
 
 /// The proposals on their way to the leader of a term, in order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Stream {
     term: Term,
     /// How many positions the leader is known to have taken.
@@ -187,8 +187,16 @@ impl Proposals {
     }
 }
 
+#[cfg(feature = "model-checking")]
+impl Proposals {
+    pub(crate) fn shift(&mut self, shift: crate::canonical::Shift, deadline: Instant) {
+        shift.apply(&mut self.stream.waiting_since);
+        self.pending.values_mut().for_each(|pending| pending.deadline = deadline);
+    }
+}
+
 /// The streams of proposals that a leader takes from other nodes in its term.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ForwardStreams {
     received: BTreeMap<(NodeId, u64), u64>,
 }

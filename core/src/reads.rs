@@ -12,7 +12,7 @@ use crate::message::{ReadId, ReadIndexRequest};
 use crate::types::{Instant, LogIndex, NodeId, Term, Token};
 
 /// The reads of this node's host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reads {
     run: u64,
     last_number: u64,
@@ -28,7 +28,7 @@ struct Read {
     deadline: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Question {
     number: u64,
     term: Term,
@@ -115,7 +115,7 @@ impl Reads {
 }
 
 /// The questions that a leader has to answer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ReadRounds {
     waiting: Vec<Reader>,
     confirming: Option<Round>,
@@ -129,7 +129,7 @@ pub(crate) struct Reader {
     pub(crate) id: ReadId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Round {
     read_index: LogIndex,
     readers: Vec<Reader>,

@@ -10,7 +10,7 @@ use crate::reads::ReadRounds;
 use crate::types::{Instant, LogIndex, LogTime, NodeId};
 
 /// What a node is at the moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a node has one role, in one place")]
 pub(crate) enum Role {
     Follower(Follower),
@@ -20,7 +20,7 @@ pub(crate) enum Role {
 }
 
 /// Follows a leader, or waits for one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Follower {
     /// The leader of the current term, or none.
     pub(crate) leader: NodeId,
@@ -31,7 +31,7 @@ pub(crate) struct Follower {
 }
 
 /// Asks for votes, or for promises of votes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ballot {
     /// Who said yes.
     pub(crate) votes: BTreeSet<NodeId>,
@@ -40,7 +40,7 @@ pub(crate) struct Ballot {
 }
 
 /// Leads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     /// The other members, and those that were just removed: they are yet to hear of it.
     pub(crate) peers: BTreeMap<NodeId, Progress>,

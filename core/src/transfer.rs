@@ -11,7 +11,7 @@ use crate::role::{Leader, Role};
 use crate::types::{Instant, LogIndex, NodeId, Term, Token};
 
 /// A transfer that this node began as a leader. It outlives that role: who asked wants to know who leads after it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     token: Token,
     /// The successor.

@@ -2,6 +2,8 @@
 //!
 //! - [`cluster`]: real nodes over simulated clocks, [disks](disk) and network, moved by hand.
 //! - [`sim`]: seeded random runs of such a cluster, with Raft's safety properties checked after each step.
+//! - [`model`]: all states of a small cluster, one by one.
+//! - [`fuzzing`]: a node that meets whatever a string of bytes says.
 //! - [`script`]: stories of a cluster in commands, with reviewed output.
 //! - [`process`]: clusters of real processes.
 
@@ -9,6 +11,8 @@
 
 pub mod cluster;
 pub mod disk;
+pub mod fuzzing;
+pub mod model;
 pub mod process;
 mod render;
 pub mod script;

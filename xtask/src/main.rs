@@ -9,6 +9,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+mod fuzz;
 #[allow(dead_code, reason = "compiling is the part of the host's build script, which includes the same file")]
 mod guest;
 mod setup;
@@ -27,6 +28,14 @@ enum Task {
     Test(PassedOn),
     /// Runs simulated clusters, one for each seed; arguments go to the simulator: `--seeds N --from S`, and more with `--help`
     Sim(PassedOn),
+    /// Goes through all states of a small cluster; arguments are its bounds: `--nodes N --terms T --entries E --crashes C`, and more with `--help`
+    Model(PassedOn),
+    /// Looks for envelopes and schedules that a node does not bear, and keeps what is worth keeping in fuzz/corpus. Needs cargo-fuzz
+    Fuzz {
+        /// For how many minutes.
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
+    },
     /// Compares the speed with other systems', on this machine; arguments go to the comparison: try `--help`
     Bench(PassedOn),
 }
@@ -57,6 +66,8 @@ fn run_task(task: Task) -> Result<()> {
         Task::Demo(PassedOn { args }) => run_program("amaters-cluster", "ukehi", ["demo".into()].into_iter().chain(args)),
         Task::Test(PassedOn { args }) => test(&args),
         Task::Sim(PassedOn { args }) => run_program("amaters-cluster-tests", "sim", args),
+        Task::Model(PassedOn { args }) => run_program("amaters-cluster-tests", "model", args),
+        Task::Fuzz { minutes } => fuzz::fuzz(minutes),
         Task::Bench(PassedOn { args }) => {
             run(cargo("build").args(["--release", "--package", "amaters-cluster"]))?;
             let compare = ["--package", "amaters-cluster-tests", "--features", "compare", "--bin", "compare", "--"];

@@ -83,7 +83,7 @@ pub struct Applied {
 }
 
 /// The sessions of all clients, and who waits here for what.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sessions {
     table: Table,
     responses: Responses,

@@ -21,7 +21,7 @@ const MAX_SESSION_BYTES: usize = 4 << 20;
 const MAX_TOTAL_BYTES: usize = 16 << 20;
 
 /// Responses that clients may ask for again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Responses {
     /// What had no room is missing.
     kept: BTreeMap<Key, Applied>,
@@ -34,7 +34,7 @@ pub(super) struct Responses {
 pub(super) type Key = (SessionId, u64);
 
 /// What has its turn in the log's order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Turn {
     /// The result of a command, once it has come.
     Expect(Key, LogIndex),

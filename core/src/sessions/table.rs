@@ -11,7 +11,7 @@ use crate::types::{LogTime, SessionId};
 use crate::wire::LIMIT;
 
 /// All sessions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     time: LogTime,
     sessions: BTreeMap<SessionId, Session>,

@@ -1,0 +1,154 @@
+//! Messages that are well-formed, from a peer that means no good.
+
+use std::time::Duration;
+
+use amaters_cluster_core::message::{
+    AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, ForwardRequest, ForwardResponse, Forwarded, HeartbeatRequest,
+    HeartbeatResponse, Message, PreVoteRequest, PreVoteResponse, Promise, ReadId, ReadIndexRequest, ReadIndexResponse, RequestVoteRequest,
+    RequestVoteResponse, TimeoutNowRequest,
+};
+use amaters_cluster_core::{
+    EntryId, EntryKind, Instant, LogEntry, LogIndex, LogTime, NodeId, Origin, Proposal, Rejection, SessionChange, SessionId, SessionStamp,
+    Term,
+};
+
+use super::bytes::Bytes;
+use super::subject::Subject;
+use super::{near, near_term};
+
+/// A message whose numbers lie around the node's own.
+pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
+    let term = near_term(subject, bytes);
+    match bytes.number(17) {
+        0 => Message::PreVoteRequest(PreVoteRequest { term, proposed_term: near_term(subject, bytes), last_log: entry_id(subject, bytes) }),
+        1 => {
+            let (proposed_term, vote_granted) = (near_term(subject, bytes), bytes.number(4) > 0);
+            Message::PreVoteResponse(PreVoteResponse { term, proposed_term, vote_granted })
+        }
+        2 => {
+            Message::RequestVoteRequest(RequestVoteRequest { term, last_log: entry_id(subject, bytes), by_transfer: bytes.number(4) == 0 })
+        }
+        3 => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: bytes.number(4) > 0 }),
+        4..=7 => append(subject, bytes, term),
+        8 => Message::AppendEntriesResponse(AppendEntriesResponse { term, outcome: outcome(subject, bytes) }),
+        9 => {
+            let (commit_index, round) = (near_index(subject, bytes), near(bytes, 1));
+            let sent_at = (bytes.number(2) == 0).then(|| moment(subject, bytes));
+            let (failed, doubtful) = (nodes(bytes), nodes(bytes));
+            Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round, sent_at, failed, doubtful })
+        }
+        10 => {
+            let promise =
+                (bytes.number(2) == 0).then(|| Promise { since: moment(subject, bytes), lasts: Duration::from_nanos(bytes.any()) });
+            Message::HeartbeatResponse(HeartbeatResponse { term, round: near(bytes, 1), promise })
+        }
+        11 => Message::CommitNotice(CommitNotice { term, commit_index: near_index(subject, bytes) }),
+        12 => {
+            let (run, position) = (bytes.number(3), near(bytes, 1));
+            let count = bytes.number(4);
+            let proposals = (0..count).map(|_| Forwarded { sequence: near(bytes, 1), proposal: proposal(bytes) }).collect();
+            Message::ForwardRequest(ForwardRequest { term, run, position, proposals })
+        }
+        13 => {
+            let (run, received, sequence) = (subject.some_run(bytes), near(bytes, 1), near(bytes, 1));
+            let reasons = [Rejection::NoLeader, Rejection::UnknownOutcome, Rejection::TooLarge, Rejection::LogFull];
+            let refused = reasons.into_iter().take(usize::from(bytes.byte() % 5)).map(|reason| (sequence, reason)).collect();
+            Message::ForwardResponse(ForwardResponse { term, run, received, refused })
+        }
+        14 => Message::TimeoutNowRequest(TimeoutNowRequest { term }),
+        15 => Message::ReadIndexRequest(ReadIndexRequest { term, id: ReadId { run: bytes.number(3), number: near(bytes, 1) } }),
+        _ => {
+            let id = ReadId { run: subject.some_run(bytes), number: near(bytes, 1) };
+            Message::ReadIndexResponse(ReadIndexResponse { term, id, read_index: near_index(subject, bytes) })
+        }
+    }
+}
+
+fn append(subject: &Subject, bytes: &mut Bytes<'_>, term: Term) -> Message {
+    let prev_log = entry_id(subject, bytes);
+    let leader_commit = near_index(subject, bytes);
+    let mut before = prev_log;
+    let entries = (0..bytes.number(6))
+        .map(|_| {
+            let honest = bytes.number(16) > 0;
+            let newer = if bytes.number(3) == 0 { term } else { before.term.max(Term(1)) };
+            let id =
+                if honest { EntryId { index: LogIndex(before.index.0.saturating_add(1)), term: newer } } else { entry_id(subject, bytes) };
+            before = id;
+            LogEntry { id, kind: kind(bytes) }
+        })
+        .collect();
+    Message::AppendEntriesRequest(AppendEntriesRequest { term, prev_log, leader_commit, entries })
+}
+
+fn outcome(subject: &Subject, bytes: &mut Bytes<'_>) -> AppendOutcome {
+    if bytes.number(2) == 0 {
+        return AppendOutcome::Appended { match_index: near_index(subject, bytes) };
+    }
+    AppendOutcome::Conflict {
+        rejected: near_index(subject, bytes),
+        conflict: entry_id(subject, bytes),
+        first_of_term: near_index(subject, bytes),
+    }
+}
+
+/// Mostly an entry that the log holds.
+fn entry_id(subject: &Subject, bytes: &mut Bytes<'_>) -> EntryId {
+    let index = near_index(subject, bytes);
+    let term = subject.log().term_at(index).filter(|_| bytes.number(8) > 0);
+    EntryId { index, term: term.unwrap_or_else(|| near_term(subject, bytes)) }
+}
+
+fn near_index(subject: &Subject, bytes: &mut Bytes<'_>) -> LogIndex {
+    let own = if bytes.number(2) == 0 { subject.log().last().index } else { subject.log().commit_index() };
+    LogIndex(near(bytes, own.0))
+}
+
+/// What an entry of the log says.
+pub(super) fn kind(bytes: &mut Bytes<'_>) -> EntryKind {
+    let origin = Origin { node: NodeId(bytes.number(8)), run: bytes.number(3), sequence: near(bytes, 1) };
+    let time = LogTime(near(bytes, 1000));
+    match proposal(bytes) {
+        None => EntryKind::NoOp,
+        Some(Proposal::Command(payload)) => EntryKind::Command { origin, payload },
+        Some(Proposal::SessionCommand { stamp, payload }) => EntryKind::SessionCommand { origin, time, stamp, payload },
+        Some(Proposal::Session(change)) => EntryKind::Session { origin, time, change },
+    }
+}
+
+fn proposal(bytes: &mut Bytes<'_>) -> Option<Proposal> {
+    let length = [0, 3, 3, 40, 900, 5000][usize::from(bytes.byte() % 6)];
+    let payload = vec![b'x'; length].into();
+    match bytes.number(6) {
+        0 => None,
+        1 => Some(Proposal::Session(change(bytes))),
+        2 | 3 => Some(Proposal::SessionCommand { stamp: stamp(bytes), payload }),
+        _ => Some(Proposal::Command(payload)),
+    }
+}
+
+/// A place in a session: few sessions, so that some are open.
+pub(super) fn stamp(bytes: &mut Bytes<'_>) -> SessionStamp {
+    SessionStamp { session: session(bytes), sequence: near(bytes, 4), acknowledged: near(bytes, 3) }
+}
+
+/// What is to become of a session.
+pub(super) fn change(bytes: &mut Bytes<'_>) -> SessionChange {
+    match bytes.number(4) {
+        0 | 1 => SessionChange::Open { timeout_ms: near(bytes, 1000) },
+        2 => SessionChange::KeepAlive { session: session(bytes), acknowledged: near(bytes, 3) },
+        _ => SessionChange::Close { session: session(bytes) },
+    }
+}
+
+fn session(bytes: &mut Bytes<'_>) -> SessionId {
+    SessionId(bytes.number(12))
+}
+
+fn moment(subject: &Subject, bytes: &mut Bytes<'_>) -> Instant {
+    Instant(near(bytes, subject.now().0))
+}
+
+fn nodes(bytes: &mut Bytes<'_>) -> Vec<NodeId> {
+    (0..bytes.number(3)).map(|_| NodeId(bytes.number(9))).collect()
+}
