@@ -11,7 +11,7 @@ use crate::types::{Instant, LogIndex};
 const MAX_SLOW_ROUNDS: u32 = 10;
 
 /// A leader's view of how far behind a peer is, in time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CatchUp {
     /// What ends the round.
     target: LogIndex,

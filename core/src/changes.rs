@@ -14,7 +14,7 @@ use crate::role::{Leader, Role};
 use crate::types::{NodeId, Token};
 
 /// A change that a host asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Change {
     token: Token,
     target: ClusterConfig,

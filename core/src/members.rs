@@ -9,7 +9,7 @@ use crate::role::Role;
 use crate::types::{LogIndex, NodeId};
 
 /// What a node knows of its own membership, besides the log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
     /// The version of the configuration without this node that a leader has told it of; none if it is a member, as far as anybody has told.
     pub(crate) told_to_leave: LogIndex,

@@ -10,7 +10,7 @@ use crate::planted::Bug;
 use crate::types::{LogIndex, NodeId};
 
 /// The configurations of a log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Membership {
     /// By their versions; never empty. All but the first may be removed with their entries.
     history: VecDeque<ConfigState>,

@@ -33,7 +33,7 @@ pub(crate) struct Progress {
 }
 
 /// A removed peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leaving {
     /// When it was removed.
     pub(crate) since: Instant,
