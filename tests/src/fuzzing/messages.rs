@@ -30,17 +30,17 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
         }
         3 => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: bytes.number(4) > 0 }),
         4..=7 => append(subject, bytes, term),
-        8 => Message::AppendEntriesResponse(AppendEntriesResponse { term, outcome: outcome(subject, bytes) }),
+        8 => Message::AppendEntriesResponse(AppendEntriesResponse { term, session: near(bytes, 6), outcome: outcome(subject, bytes) }),
         9 => {
             let (commit_index, round) = (near_index(subject, bytes), near(bytes, 1));
             let sent_at = (bytes.number(2) == 0).then(|| moment(subject, bytes));
             let (failed, doubtful) = (nodes(bytes), nodes(bytes));
-            Message::HeartbeatRequest(HeartbeatRequest { term, commit_index, round, sent_at, failed, doubtful })
+            Message::HeartbeatRequest(HeartbeatRequest { term, session: near(bytes, 6), commit_index, round, sent_at, failed, doubtful })
         }
         10 => {
             let promise =
                 (bytes.number(2) == 0).then(|| Promise { since: moment(subject, bytes), lasts: Duration::from_nanos(bytes.any()) });
-            Message::HeartbeatResponse(HeartbeatResponse { term, round: near(bytes, 1), promise })
+            Message::HeartbeatResponse(HeartbeatResponse { term, session: near(bytes, 6), round: near(bytes, 1), promise })
         }
         11 => Message::CommitNotice(CommitNotice { term, commit_index: near_index(subject, bytes) }),
         12 => {
@@ -78,7 +78,7 @@ fn append(subject: &Subject, bytes: &mut Bytes<'_>, term: Term) -> Message {
             LogEntry { id, kind: kind(bytes) }
         })
         .collect();
-    Message::AppendEntriesRequest(AppendEntriesRequest { term, prev_log, leader_commit, entries })
+    Message::AppendEntriesRequest(AppendEntriesRequest { term, session: near(bytes, 6), prev_log, leader_commit, entries })
 }
 
 fn outcome(subject: &Subject, bytes: &mut Bytes<'_>) -> AppendOutcome {

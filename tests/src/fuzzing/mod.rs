@@ -45,8 +45,15 @@ fn take_role(subject: &mut Subject, role: u64) {
     }
     if role == 1 {
         let term = subject.term().next();
-        let heartbeat =
-            HeartbeatRequest { term, commit_index: LogIndex(0), round: 0, sent_at: None, failed: Vec::new(), doubtful: Vec::new() };
+        let heartbeat = HeartbeatRequest {
+            term,
+            session: 1,
+            commit_index: LogIndex(0),
+            round: 0,
+            sent_at: None,
+            failed: Vec::new(),
+            doubtful: Vec::new(),
+        };
         subject.receive(subject.peers()[0], Message::HeartbeatRequest(heartbeat));
         subject.tick();
         return;
