@@ -2,7 +2,7 @@
 //!
 //! The first bytes choose the cluster, the node's journal and its role. Each further piece is an input: a message whose numbers lie around the node's
 //! own, one of its own envelopes sent back or damaged, mere bytes, a report of its disk, a request, some time, a crash. Whatever comes, the node must
-//! not panic, and what it does must stay in the bounds that [`Subject`] checks after each tick.
+//! not panic, and what it does must stay in the bounds that `Subject` checks after each tick.
 //!
 //! The file needs nothing but the core: `fuzz/` compiles it too.
 
