@@ -187,9 +187,14 @@ impl DataDir {
 
     fn mark(&self, set: impl FnOnce(&mut Marks)) -> Result<(), DataDirError> {
         let mut marks = self.marks();
-        let before = *marks;
-        set(&mut marks);
-        if *marks == before { Ok(()) } else { write_identity(&self.path, &self.identity, *marks) }
+        let mut wanted = *marks;
+        set(&mut wanted);
+        if wanted != *marks {
+            // Noted only once it is written: after a failure the next call must write it again.
+            write_identity(&self.path, &self.identity, wanted)?;
+            *marks = wanted;
+        }
+        Ok(())
     }
 
     fn marks(&self) -> MutexGuard<'_, Marks> {

@@ -98,7 +98,18 @@ async fn tell(cluster: &Cluster, options: &DemoOptions, code: &Cell<ExitCode>) -
     println!("throughput    {rate:.0} durable writes/s from {} clients, the fail-over included", options.clients);
     println!("latency       p50 {:.1} ms, p99 {:.1} ms", ms(0.5), ms(0.99));
     println!("fail-over     {:.0} ms from kill -9 to the next acknowledged write", fail_over.as_secs_f64() * 1e3);
-    println!("acknowledged {}, lost {}", writes.acknowledged(), readback::count(&losses));
+    conclude(cluster, options, &writes, &losses, code).await
+}
+
+/// Says what was lost, and keeps the cluster up if that is wanted.
+async fn conclude(
+    cluster: &Cluster,
+    options: &DemoOptions,
+    writes: &Writes,
+    losses: &[readback::Loss],
+    code: &Cell<ExitCode>,
+) -> anyhow::Result<()> {
+    println!("acknowledged {}, lost {}", writes.acknowledged(), readback::count(losses));
     for loss in losses.iter().take(10) {
         println!("  {loss}");
     }

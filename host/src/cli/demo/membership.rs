@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
 use super::writes::Writes;
-use super::{DemoOptions, GLANCE, agree, bar, elect, hold, patient, println_above, read_back, readback};
+use super::{DemoOptions, GLANCE, agree, bar, conclude, elect, patient, println_above, read_back};
 use crate::admin::{ChangeRequest, MemberRoleView};
 use crate::cli::member::Admins;
 
@@ -39,15 +39,8 @@ pub(super) async fn tell(cluster: &Cluster, options: &DemoOptions, code: &Cell<E
     println!("✓ wrote {} keys meanwhile; {} writes had to be tried again", writes.keys(), writes.retries());
     agree(cluster).await?;
     let losses = read_back(cluster, &writes).await?;
-    println!("\nacknowledged {}, lost {}", writes.acknowledged(), readback::count(&losses));
-    for loss in losses.iter().take(10) {
-        println!("  {loss}");
-    }
-    code.set(if losses.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    if options.hold {
-        hold(cluster).await?;
-    }
-    Ok(())
+    println!();
+    conclude(cluster, options, &writes, &losses, code).await
 }
 
 async fn change(cluster: &Cluster, bar: &indicatif::ProgressBar) -> anyhow::Result<()> {
