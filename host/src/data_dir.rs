@@ -410,6 +410,19 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_that_could_not_be_written_is_written_by_the_next_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path(), &identity("c", 1)).unwrap();
+        fs::create_dir(dir.path().join("identity.tmp")).unwrap();
+        held.members_logged().unwrap_err();
+        assert!(!held.has_members_in_log());
+        fs::remove_dir(dir.path().join("identity.tmp")).unwrap();
+        held.members_logged().unwrap();
+        drop(held);
+        assert!(DataDir::open(dir.path(), &identity("c", 1)).unwrap().has_members_in_log());
+    }
+
+    #[test]
     fn a_newer_format_is_refused_whatever_else_it_says() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("identity"), "format = 2\nmembers = [1]\n").unwrap();
