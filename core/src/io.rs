@@ -13,12 +13,14 @@
 //!    before its own copy is durable (dissertation, §10.2.1), and it counts itself only when that copy is.
 //! 3. [`Effect::Apply`] is emitted for committed entries alone, each once, in the order of the log.
 //! 4. [`Effect::ServeReads`] comes after the `Apply` of everything that those reads must see.
+//! 5. [`Effect::CaptureState`] stands between the `Apply` of what a snapshot holds and of what it does not. [`Operation::Compact`] leaves only once the
+//!    snapshot that it relies on has been reported durable.
 
 use crate::cluster_config::{MemberStatus, MembershipChange};
 use crate::detector::FailureEvent;
 use crate::entry::Payload;
 use crate::sessions::{Applied, SessionChange, SessionStamp};
-use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
+use crate::types::{EntryId, Instant, LogIndex, NodeId, Term, Ticket, Token};
 
 /// What a node can be told, besides the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,48 @@ pub enum Input {
         /// The last durable ticket.
         ticket: Ticket,
     },
+    /// A snapshot is wanted now, whatever the policy says. [`Effect::Done`] says that there is one of everything that was applied when this came.
+    TakeSnapshot {
+        /// Comes back with the outcome.
+        token: Token,
+    },
+    /// Answers [`Effect::ReadState`].
+    StateRead {
+        /// The next piece of the state that was captured.
+        piece: Payload,
+        /// Whether it is the last one. It may be empty.
+        last: bool,
+    },
+    /// Answers [`Effect::WriteSnapshot`]: the bytes are written. They need not be durable.
+    SnapshotWritten {
+        /// The snapshot.
+        id: EntryId,
+        /// How many of its bytes are written, from the first on.
+        end: u64,
+    },
+    /// Answers [`Effect::FinishSnapshot`]: the snapshot is durable, and is there after a restart.
+    SnapshotStored {
+        /// The snapshot.
+        id: EntryId,
+    },
+    /// Answers [`Effect::ReadSnapshot`].
+    SnapshotRead {
+        /// The snapshot.
+        id: EntryId,
+        /// As in the effect.
+        reader: NodeId,
+        /// As in the effect.
+        offset: u64,
+        /// What stands there; empty at the end of the snapshot, and where there is none.
+        bytes: Vec<u8>,
+    },
+    /// A snapshot can't be written, and what was there of it is gone: the disk is full, for one.
+    SnapshotFailed {
+        /// The snapshot.
+        id: EntryId,
+        /// Why, in words for an operator.
+        reason: String,
+    },
 }
 
 /// What must happen outside of the node. See the [module](self) for what their order means.
@@ -91,6 +135,14 @@ pub enum Effect {
     },
     /// Send an envelope. It may be lost.
     Send {
+        /// The peer.
+        to: NodeId,
+        /// The encoded envelope.
+        envelope: Vec<u8>,
+    },
+    /// Send an envelope that is large and in no hurry, beside the others: they must not queue behind it. It may be lost, but must not overtake others of
+    /// its kind.
+    SendBulk {
         /// The peer.
         to: NodeId,
         /// The encoded envelope.
@@ -147,6 +199,67 @@ pub enum Effect {
         /// The leader of that term, or none.
         leader: NodeId,
     },
+    /// Capture the state machine's state as it is now, with all that was applied before this effect and nothing after it. One at a time.
+    CaptureState,
+    /// Give the next piece of the captured state, by [`Input::StateRead`].
+    ReadState {
+        /// About how long the piece should be, in bytes.
+        max_bytes: usize,
+    },
+    /// The captured state is no longer wanted.
+    ReleaseState,
+    /// Forget the state: another one comes, by [`Effect::RestoreState`] in pieces and in order, until [`Effect::StateRestored`]. Nothing is applied and
+    /// no read is served in between.
+    ClearState,
+    /// A piece of the state, as [`Input::StateRead`] once gave it.
+    RestoreState {
+        /// The piece.
+        piece: Payload,
+    },
+    /// That was all of it.
+    StateRestored,
+    /// Write a part of a snapshot. It begins anew at offset 0, and goes on where the part before has ended.
+    WriteSnapshot {
+        /// Names the snapshot: the last entry that it holds.
+        id: EntryId,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The snapshot is complete: make it durable, and only then let it be found after a restart.
+    FinishSnapshot {
+        /// The snapshot.
+        id: EntryId,
+    },
+    /// What was written of a snapshot is no longer wanted.
+    DiscardSnapshot {
+        /// The snapshot.
+        id: EntryId,
+    },
+    /// Remove all complete snapshots but these.
+    RetainSnapshots {
+        /// Those that stay. Never empty.
+        ids: Vec<EntryId>,
+    },
+    /// Read a part of a complete snapshot, by [`Input::SnapshotRead`].
+    ReadSnapshot {
+        /// The snapshot.
+        id: EntryId,
+        /// Comes back with the bytes: who they are for.
+        reader: NodeId,
+        /// From where.
+        offset: u64,
+        /// How much.
+        max_bytes: usize,
+    },
+    /// A snapshot that was stored and checked can't be read back, and the state is gone: only a restart helps.
+    StateLost {
+        /// What has happened, in words for an operator.
+        reason: String,
+    },
+    /// A node that was started to repair itself has all that it may ever have promised: it takes part from here on.
+    Repaired,
 }
 
 /// A change of what storage keeps. Storage gives operations back in their order after a restart.
@@ -162,6 +275,14 @@ pub enum Operation {
         count: u32,
         /// The entries, encoded.
         entries: Vec<u8>,
+    },
+    /// Entries before `first` are no longer needed: a durable snapshot holds what they did. Storage may drop all earlier operations that say nothing
+    /// else. The hard state comes anew in the same submission.
+    Compact {
+        /// The first index that is still needed.
+        first: LogIndex,
+        /// What the log begins with, encoded.
+        base: Vec<u8>,
     },
 }
 
@@ -246,6 +367,10 @@ pub enum Rejection {
     NotCaughtUp,
     /// This node was removed from the cluster. Not carried out: ask a member.
     Removed,
+    /// A snapshot is being taken or installed. Not carried out: try again when that has ended.
+    SnapshotUnderWay,
+    /// The snapshot could not be written: the log says why.
+    SnapshotFailed,
 }
 
 /// How much a line of the log matters.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{LogEntry, Proposal};
+use crate::entry::{LogEntry, Payload, Proposal};
 use crate::io::Rejection;
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
@@ -31,6 +31,8 @@ pub enum Message {
     CommitNotice(CommitNotice),
     TimeoutNowRequest(TimeoutNowRequest),
     RemovalNotice(RemovalNotice),
+    InstallSnapshotRequest(InstallSnapshotRequest),
+    InstallSnapshotResponse(InstallSnapshotResponse),
 }
 
 /// Asks whether an election could be won, before any term is changed for it (dissertation, §9.6).
@@ -99,6 +101,8 @@ pub struct AppendEntriesResponse {
     pub session: Session,
     /// What came of it.
     pub outcome: AppendOutcome,
+    /// Whether the node repairs itself: then it is served, and counts for no majority.
+    pub repairing: bool,
 }
 
 /// What came of an [`AppendEntriesRequest`].
@@ -150,6 +154,8 @@ pub struct HeartbeatResponse {
     pub round: u64,
     /// What the answering node promises, if it was asked to and does.
     pub promise: Option<Promise>,
+    /// Whether the node repairs itself: then it confirms nothing.
+    pub repairing: bool,
 }
 
 /// Not to help anybody else to lead for a while (dissertation, §6.4.1).
@@ -184,6 +190,50 @@ pub struct RemovalNotice {
     pub term: Term,
     /// The version of the configuration that holds, in which the receiver is no member.
     pub version: LogIndex,
+}
+
+/// Brings a part of a snapshot to a node that lacks entries which the leader no longer has (Raft paper, §7).
+///
+/// The parts come in order, a few at a time. What they consist of, and the checks in it, are those of the snapshot's own file: [`crate::snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallSnapshotRequest {
+    /// The leader's term.
+    pub term: Term,
+    /// The leader's session with this peer, which the answer repeats.
+    pub session: Session,
+    /// The last entry that the snapshot holds: it names the snapshot.
+    pub snapshot: EntryId,
+    /// Where the part belongs, in bytes from the snapshot's start.
+    pub offset: u64,
+    /// The part.
+    pub data: Payload,
+    /// Whether it is the last one.
+    pub done: bool,
+}
+
+/// Answers an [`InstallSnapshotRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallSnapshotResponse {
+    /// The answering node's term.
+    pub term: Term,
+    /// The request's session.
+    pub session: Session,
+    /// The request's snapshot.
+    pub snapshot: EntryId,
+    /// How far it has come.
+    pub progress: InstallProgress,
+}
+
+/// How far a snapshot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstallProgress {
+    /// All bytes before this one are there: the next part begins here.
+    Received {
+        /// In bytes from the snapshot's start.
+        end: u64,
+    },
+    /// The node has everything that the snapshot holds, durably.
+    Installed,
 }
 
 /// Tells apart the lives of a peer in a leader's term: one that is removed and added again has another one. What was answered in an earlier life
@@ -277,13 +327,22 @@ impl Message {
             Self::CommitNotice(m) => m.term,
             Self::TimeoutNowRequest(m) => m.term,
             Self::RemovalNotice(m) => m.term,
+            Self::InstallSnapshotRequest(m) => m.term,
+            Self::InstallSnapshotResponse(m) => m.term,
         }
     }
 
     /// Whether the message says that its sender leads its term.
     #[must_use]
     pub fn is_from_leader(&self) -> bool {
-        matches!(self, Self::AppendEntriesRequest(_) | Self::HeartbeatRequest(_) | Self::CommitNotice(_) | Self::TimeoutNowRequest(_))
+        matches!(
+            self,
+            Self::AppendEntriesRequest(_)
+                | Self::HeartbeatRequest(_)
+                | Self::CommitNotice(_)
+                | Self::TimeoutNowRequest(_)
+                | Self::InstallSnapshotRequest(_)
+        )
     }
 }
 
