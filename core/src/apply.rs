@@ -13,8 +13,12 @@ const MAX_APPLY_BYTES: usize = 4 << 20;
 impl Node {
     /// Applies what is committed. Commands go to the host's state machine, but for those that a session has carried out before.
     pub(crate) fn apply(&mut self, effects: &mut Vec<Effect>) {
+        if self.snapshots.is_restoring() {
+            return;
+        }
         let mut commands = Vec::new();
         for entry in self.log.take_committed(MAX_APPLY_BYTES) {
+            self.snapshots.applied(entry.size());
             if entry.id.term > self.applied_term {
                 self.applied_term = entry.id.term;
                 self.proposals.reclaim_before(entry.id.term);
@@ -38,6 +42,9 @@ impl Node {
             }
         }
         self.membership.forget_before(self.log.applied_index());
+        if commands.len() > 1 && self.config.has_bug(Bug::ApplyTogetherTwice) {
+            commands.extend(commands.clone());
+        }
         if !commands.is_empty() {
             effects.push(Effect::Apply { commands });
         }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::cluster_config::Members;
 use crate::io::LogLevel;
 use crate::message::{Message, PreVoteRequest, PreVoteResponse, RequestVoteRequest, RequestVoteResponse};
 use crate::node::Node;
+use crate::planted::Bug;
 use crate::role::{Ballot, Role};
 use crate::types::NodeId;
 use crate::wire::PersistentState;
@@ -35,7 +37,7 @@ impl Node {
 
     fn count_pre_votes(&mut self) {
         if let Role::PreCandidate(ballot) = &self.role
-            && self.membership.is_quorum(|voter| ballot.votes.contains(&voter))
+            && self.are_majority(&ballot.votes)
         {
             self.start_election(false);
         }
@@ -63,12 +65,24 @@ impl Node {
     /// A vote of this term; those of earlier terms have been dropped before, and one of a later term has made this node a follower.
     pub(crate) fn on_request_vote_response(&mut self, from: NodeId, response: &RequestVoteResponse) {
         if let Role::Candidate(ballot) = &mut self.role
-            && response.vote_granted
+            && (response.vote_granted || self.config.has_bug(Bug::CountRefusals))
         {
             ballot.votes.insert(from);
-            if self.membership.is_quorum(|voter| ballot.votes.contains(&voter)) {
-                self.lead();
-            }
         }
+        if let Role::Candidate(ballot) = &self.role
+            && self.are_majority(&ballot.votes)
+        {
+            self.lead();
+        }
+    }
+
+    /// Whether those who said yes are a majority by the configuration that holds: the latest in the log, whether or not it is applied or committed.
+    fn are_majority(&self, votes: &BTreeSet<NodeId>) -> bool {
+        if self.config.has_bug(Bug::ElectByCommittedConfiguration) {
+            let committed = self.membership.as_of(self.log.commit_index());
+            let are_most = |voters: &Members| voters.keys().filter(|voter| votes.contains(voter)).count() > voters.len() / 2;
+            return committed.is_some_and(|state| state.halves().all(|half| are_most(&half.voters)));
+        }
+        self.membership.is_quorum(|voter| votes.contains(&voter))
     }
 }

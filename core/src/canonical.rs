@@ -1,12 +1,13 @@
 //! For a model checker alone: makes equal what no later step can tell apart. None of this is in a node that is built without the feature
 //! `model-checking`.
 
+use crate::catch_up::CatchUp;
 use crate::complaints::Complaints;
 use crate::node::Node;
 use crate::rng::Rng;
 use crate::role::Role;
 use crate::status::Counters;
-use crate::types::Instant;
+use crate::types::{Instant, LogIndex};
 
 /// The move of a node's time.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,14 @@ impl Node {
                 let times = [&mut leader.sent_at, &mut leader.heartbeat_at, &mut leader.led_since.1];
                 times.into_iter().for_each(|time| shift.apply(time));
                 leader.peers.values_mut().for_each(|progress| progress.shift(shift));
+                for (peer, progress) in &mut leader.peers {
+                    // Whether a peer has caught up is asked of those alone that don't vote yet.
+                    if self.membership.voters().contains(peer) {
+                        progress.catch_up = CatchUp::new(LogIndex::NONE, to);
+                    }
+                    progress.catch_up.shift(shift);
+                    progress.leaving.iter_mut().for_each(|leaving| shift.apply(&mut leaving.since));
+                }
             }
         }
         self.proposals.shift(shift, to + self.config.request_timeout);

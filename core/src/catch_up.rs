@@ -63,6 +63,13 @@ impl CatchUp {
     }
 }
 
+#[cfg(feature = "model-checking")]
+impl CatchUp {
+    pub(crate) fn shift(&mut self, shift: crate::canonical::Shift) {
+        [&mut self.began_at, &mut self.reached_at].into_iter().for_each(|time| shift.apply(time));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

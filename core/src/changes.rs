@@ -9,6 +9,7 @@ use crate::entry::EntryKind;
 use crate::io::{LogLevel, Rejection};
 use crate::message::{Message, TimeoutNowRequest};
 use crate::node::Node;
+use crate::planted::Bug;
 use crate::progress::{Leaving, Progress};
 use crate::role::{Leader, Role};
 use crate::types::{NodeId, Token};
@@ -46,7 +47,7 @@ impl Node {
     /// one that it has may be undone, and two that follow each other without a common majority would hold at once.
     fn target_of(&self, change: MembershipChange) -> Result<ClusterConfig, Rejection> {
         let Role::Leader(leader) = &self.role else { return Err(Rejection::NotLeader) };
-        if self.log.commit_index() < leader.first_index {
+        if self.log.commit_index() < leader.first_index && !self.config.has_bug(Bug::ChangeBeforeOwnCommit) {
             return Err(Rejection::NotReady);
         }
         if self.is_transferring() {
@@ -79,7 +80,9 @@ impl Node {
     /// Whether this node leads, and the configuration that holds is committed, as far as its own term can tell.
     pub(crate) fn leads_by_committed_configuration(&self) -> bool {
         let committed = self.log.commit_index();
-        matches!(&self.role, Role::Leader(leader) if committed >= leader.first_index) && self.configuration().version() <= committed
+        let early = self.config.has_bug(Bug::ChangeBeforeOwnCommit);
+        matches!(&self.role, Role::Leader(leader) if committed >= leader.first_index || early)
+            && self.configuration().version() <= committed
     }
 
     fn approach_target(&mut self, current: &ClusterConfig) {
@@ -172,7 +175,7 @@ impl Node {
     /// A leader that is in the new configuration no more goes on until that is committed, and steps down then (Raft paper, §6). It asks one that has
     /// everything to stand at once, so that nobody waits for an election timeout.
     pub(crate) fn leave_if_removed(&mut self) {
-        if !self.leaves() || !self.leads_by_committed_configuration() {
+        if !self.leaves() || !self.leads_by_committed_configuration() || self.config.has_bug(Bug::RemovedLeaderStays) {
             return;
         }
         let Role::Leader(leader) = &self.role else { return };

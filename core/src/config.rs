@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::cluster_config::{ClusterConfig, MAX_ADDRESS_BYTES};
 use crate::detector::HeartbeatConfig;
+use crate::snapshot::SnapshotConfig;
 use crate::types::{GroupId, LogIndex, NodeId};
 
 /// The most voters of a group: more cost a majority of more disks and win nothing.
@@ -55,6 +56,11 @@ pub struct Config {
     pub disk_stall_timeout: Duration,
     /// When a silent peer counts as failed. No election waits for it.
     pub failure: HeartbeatConfig,
+    /// When a snapshot is taken, and what is kept of the log then.
+    pub snapshots: SnapshotConfig,
+    /// Whether storage has lost a part of what this node once promised: then it takes no part in elections, and is counted in no majority, until a
+    /// leader that a majority of the others has confirmed since has brought it everything that it may have promised.
+    pub repair: bool,
     /// Where the node's own random numbers start. The driver draws it from the system's random source; equal seeds and inputs give
     /// equal effects.
     pub seed: u64,
@@ -98,9 +104,11 @@ impl Config {
             max_clock_drift: 10,
             disk_stall_timeout: Duration::from_secs(1),
             failure: HeartbeatConfig::default(),
+            snapshots: SnapshotConfig::default(),
+            repair: false,
             seed: 0,
             #[cfg(feature = "planted-bugs")]
-            bug: None,
+            bug: crate::planted::of_this_thread(),
         }
     }
 
@@ -111,6 +119,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_members()?;
         self.failure.validate()?;
+        self.snapshots.validate()?;
         let ms = |wait: Duration| format!("{} ms", wait.as_millis());
         check("heartbeat_interval", ms(self.heartbeat_interval), "at least 1 ms", self.heartbeat_interval >= Duration::from_millis(1))?;
         check(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::io::LogLevel;
 use crate::node::Node;
+use crate::planted::Bug;
 use crate::role::Role;
 use crate::types::{Instant, NodeId, Token};
 
@@ -15,7 +16,9 @@ impl Node {
 
     /// Whether the disk has made no progress for so long that this node should leave the lead to others, and not ask for it.
     pub(crate) fn disk_is_stalled(&self) -> bool {
-        self.disk_waits(self.now) >= self.config.disk_stall_timeout && self.peers().next().is_some()
+        self.disk_waits(self.now) >= self.config.disk_stall_timeout
+            && self.peers().next().is_some()
+            && !self.config.has_bug(Bug::StalledDiskLeads)
     }
 
     /// A leader whose disk is stalled hands over, or where nobody can take over steps down. Without its own copy its entries need a larger

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::config::{ConfigError, check};
 use crate::detector::FailureEvent;
+#[cfg(feature = "planted-bugs")]
+use crate::planted::{self, Bug};
 use crate::types::{NodeId, Term};
 
 /// How long to wait while there is no leader.
@@ -77,6 +79,9 @@ pub struct FailoverCoordinator {
     last_leader: NodeId,
     /// The wait before the next try.
     wait: Duration,
+    /// How many more reports it wants, by a bug that was put in.
+    #[cfg(feature = "planted-bugs")]
+    more_reports: u32,
 }
 
 impl Default for FailoverConfig {
@@ -107,7 +112,15 @@ impl FailoverCoordinator {
     pub fn new(config: FailoverConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let wait = config.retry_min;
-        Ok(Self { config, term: Term::NONE, leader: NodeId::NONE, last_leader: NodeId::NONE, wait })
+        Ok(Self {
+            config,
+            term: Term::NONE,
+            leader: NodeId::NONE,
+            last_leader: NodeId::NONE,
+            wait,
+            #[cfg(feature = "planted-bugs")]
+            more_reports: if planted::of_this_thread() == Some(Bug::WaitForMoreReports) { 2 } else { 0 },
+        })
     }
 
     /// The leader, as far as is known; or none.
@@ -144,6 +157,11 @@ impl FailoverCoordinator {
     /// A failure detector has reported a change. It reports each once: one report of the leader's failure must be enough.
     pub fn peer_changed(&mut self, event: FailureEvent) -> Vec<FailoverEvent> {
         match event {
+            #[cfg(feature = "planted-bugs")]
+            FailureEvent::Failed { peer } if peer == self.leader && self.more_reports > 0 => {
+                self.more_reports -= 1;
+                Vec::new()
+            }
             FailureEvent::Failed { peer } if peer == self.leader => self.lose_leader(),
             FailureEvent::Failed { .. } | FailureEvent::Recovered { .. } => Vec::new(),
         }

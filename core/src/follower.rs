@@ -13,12 +13,15 @@ use crate::types::{EntryId, LogIndex, NodeId};
 
 impl Node {
     /// AppendEntries, receiver implementation (Raft paper, figure 2).
-    pub(crate) fn on_append_entries_request(&mut self, from: NodeId, request: AppendEntriesRequest) {
+    pub(crate) fn on_append_entries_request(&mut self, from: NodeId, mut request: AppendEntriesRequest) {
         if !self.accept_leader(from) {
             return;
         }
+        self.skip_what_a_snapshot_holds(&mut request);
         let session = request.session;
-        let outcome = if self.log.contains(request.prev_log) {
+        let outcome = if let Some(match_index) = self.held_by_snapshot(&request) {
+            AppendOutcome::Appended { match_index }
+        } else if self.log.contains(request.prev_log) {
             let mut match_index = LogIndex(request.prev_log.index.0 + request.entries.len() as u64);
             if self.config.has_bug(Bug::TruncateAlways) {
                 let from = request.prev_log.index.max(self.log.commit_index()).next();
@@ -38,12 +41,30 @@ impl Node {
             }
             // What lies beyond this request may be a dead leader's: neither committed nor acknowledged by it.
             self.log.commit_to(request.leader_commit.min(match_index));
+            self.repair_verified(match_index);
             AppendOutcome::Appended { match_index }
         } else {
             self.conflict_at(request.prev_log)
         };
-        let response = AppendEntriesResponse { term: self.persistent.current_term, session, outcome };
+        let response = AppendEntriesResponse { term: self.persistent.current_term, session, outcome, repairing: self.is_repairing() };
         self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
+    }
+
+    /// Entries up to this log's base are committed: by leader completeness (Raft paper, §5.4) the leader has the same ones. What is left of the request
+    /// begins at the base, if it reaches that far.
+    fn skip_what_a_snapshot_holds(&self, request: &mut AppendEntriesRequest) {
+        let base = self.log.base();
+        let last = LogIndex(request.prev_log.index.0 + request.entries.len() as u64);
+        if request.prev_log.index < base.index && last >= base.index {
+            request.entries.retain(|entry| entry.id.index > base.index);
+            request.prev_log = base;
+        }
+    }
+
+    /// The last entry of a request, if all of it lies before the log's base.
+    fn held_by_snapshot(&self, request: &AppendEntriesRequest) -> Option<LogIndex> {
+        let last = LogIndex(request.prev_log.index.0 + request.entries.len() as u64);
+        (last < self.log.base().index).then_some(last)
     }
 
     fn conflict_at(&self, prev_log: EntryId) -> AppendOutcome {
@@ -62,12 +83,13 @@ impl Node {
             self.detector.accept(&request.failed, &request.doubtful);
             if self.config.has_bug(Bug::AckNamesOwnLast) {
                 let outcome = AppendOutcome::Appended { match_index: self.log.last().index };
-                let response = AppendEntriesResponse { term: self.persistent.current_term, session: request.session, outcome };
+                let term = self.persistent.current_term;
+                let response = AppendEntriesResponse { term, session: request.session, outcome, repairing: false };
                 self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
             }
             let promise = self.promise(request);
-            let response =
-                HeartbeatResponse { term: self.persistent.current_term, session: request.session, round: request.round, promise };
+            let (term, repairing) = (self.persistent.current_term, self.is_repairing());
+            let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing };
             self.send(from, Message::HeartbeatResponse(response));
         }
     }
@@ -76,6 +98,10 @@ impl Node {
     pub(crate) fn on_commit_news(&mut self, from: NodeId, commit_index: LogIndex) -> bool {
         if !self.accept_leader(from) {
             return false;
+        }
+        if self.is_repairing() {
+            self.commit_as_verified(commit_index);
+            return true;
         }
         let last = self.log.last().index;
         if commit_index > last {
@@ -114,7 +140,9 @@ impl Node {
 
     /// RequestVote, receiver implementation (Raft paper, figure 2 and §5.4.1).
     pub(crate) fn on_request_vote_request(&mut self, from: NodeId, request: &RequestVoteRequest) {
-        let free = self.persistent.voted_for.is_none() || self.persistent.voted_for == from;
+        let voted_for = self.persistent.voted_for;
+        let again = voted_for == self.config.id && self.config.has_bug(Bug::CandidateVotesAgain);
+        let free = voted_for.is_none() || voted_for == from || again;
         let vote_granted = self.may_vote() && free && self.leader().is_none() && request.last_log >= self.log.last();
         if vote_granted {
             if self.persistent.voted_for.is_none() {
@@ -130,8 +158,10 @@ impl Node {
     /// A pre-vote (dissertation, §9.6): would this node vote for the sender? Not while it hears from a leader, and not if it is one (§4.2.3).
     pub(crate) fn on_pre_vote_request(&mut self, from: NodeId, request: &PreVoteRequest) {
         let current = self.persistent.current_term;
-        let vote_granted =
-            self.may_vote() && !self.hears_from_leader() && request.proposed_term > current && request.last_log >= self.log.last();
+        let vote_granted = self.may_vote()
+            && (!self.hears_from_leader() || self.config.has_bug(Bug::PreVoteUnderLeader))
+            && request.proposed_term > current
+            && request.last_log >= self.log.last();
         let response = PreVoteResponse { term: current, proposed_term: request.proposed_term, vote_granted };
         self.send(from, Message::PreVoteResponse(response));
     }
@@ -150,8 +180,8 @@ impl Node {
         let term = self.persistent.current_term;
         let answer = match message {
             Message::RequestVoteRequest(_) => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: false }),
-            Message::AppendEntriesRequest(_) | Message::HeartbeatRequest(_) | Message::CommitNotice(_) | Message::TimeoutNowRequest(_) => {
-                Message::HeartbeatResponse(HeartbeatResponse { term, session: 0, round: 0, promise: None })
+            _ if message.is_from_leader() => {
+                Message::HeartbeatResponse(HeartbeatResponse { term, session: 0, round: 0, promise: None, repairing: false })
             }
             // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.
             _ => return,

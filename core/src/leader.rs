@@ -128,8 +128,14 @@ impl Node {
             leader.heartbeat_at = self.now + config.heartbeat_interval;
         }
         for (&peer, progress) in &mut leader.peers {
-            while progress.may_send(self.now, round, log.last().index, config.max_inflight, config.election_timeout_min) {
-                let request = entries_for(progress, log, term, config.max_batch_bytes);
+            // In this order: where requests were lost, it is the first that finds out from where on they are due again.
+            while progress.may_send(self.now, round, log.last().index, config.max_inflight, config.election_timeout_min)
+                && !progress.needs_snapshot(log.base().index)
+            {
+                let mut request = entries_for(progress, log, term, config.max_batch_bytes);
+                if config.has_bug(Bug::ForgetBaseTerm) && request.prev_log.index == log.base().index {
+                    request.prev_log.term = Term::NONE;
+                }
                 progress.sent(self.now, last_index(&request), request.leader_commit);
                 if last_index(&request) > leader.sent_index {
                     leader.sent_index = last_index(&request);
@@ -166,6 +172,11 @@ impl Node {
             return;
         }
         progress.heard_at = now;
+        if !self.accept_repair(from, response.repairing) {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
         match response.outcome {
             AppendOutcome::Appended { match_index } if match_index > last => {
                 self.refuse(from, &format!("it acknowledges entry {match_index}, but this leader's log ends at {last}"));
@@ -198,6 +209,11 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         progress.alive(now, self.config.heartbeat_interval);
+        if !self.accept_repair(from, response.repairing) || response.repairing {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
         progress.round = progress.round.max(response.round);
         progress.lease_end = progress.lease_end.max(lease_end);
     }
@@ -205,7 +221,7 @@ impl Node {
     /// Commits what a majority holds durably, itself included: but only up to an entry of its own term (Raft paper, §5.4.2).
     pub(crate) fn advance_commit_index(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let durable = |voter: NodeId| leader.peers.get(&voter).map_or(self.outbox.durable_index(), |progress| progress.match_index);
+        let durable = |voter: NodeId| leader.peers.get(&voter).map_or(self.outbox.durable_index(), Progress::counted_match);
         let reached = self.membership.reached_by_quorum(durable);
         let own_term = self.log.term_at(reached) == Some(self.persistent.current_term);
         if own_term || self.config.has_bug(Bug::CommitEarlierTerms) {
@@ -215,6 +231,7 @@ impl Node {
 
     /// A question for the index that reads must wait for.
     pub(crate) fn on_read_index_request(&mut self, from: NodeId, request: &ReadIndexRequest) {
+        self.on_repair_question(from, request.id);
         if let Role::Leader(leader) = &mut self.role {
             leader.reads.add(Reader { node: from, id: request.id });
         }
@@ -245,7 +262,8 @@ impl Node {
     pub(crate) fn check_quorum(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let heard = |voter: NodeId| {
-            leader.peers.get(&voter).is_none_or(|progress| self.now.since(progress.heard_at) < self.config.election_timeout_max)
+            let counts = |progress: &Progress| !progress.repairing && self.now.since(progress.heard_at) < self.config.election_timeout_max;
+            leader.peers.get(&voter).is_none_or(counts)
         };
         if !self.membership.is_quorum(heard) {
             self.note(LogLevel::Warn, format!("no majority was heard of for {} ms", self.config.election_timeout_max.as_millis()));
@@ -257,7 +275,7 @@ impl Node {
 /// The request that a peer is due next: entries from `next_index` on.
 fn entries_for(progress: &Progress, log: &RaftLog, term: Term, max_bytes: usize) -> AppendEntriesRequest {
     let index = progress.next_index.previous();
-    let prev_term = log.term_at(index).expect("next_index is at most one beyond the log");
+    let prev_term = log.term_at(index).expect("next_index is within the log, or one beyond");
     AppendEntriesRequest {
         term,
         session: progress.session,

@@ -22,7 +22,7 @@ use crate::types::Instant;
 impl Node {
     /// What a follower promises the leader whose heartbeat came: to elect nobody else for the shortest election timeout.
     pub(crate) fn promise(&mut self, request: &HeartbeatRequest) -> Option<Promise> {
-        let since = request.sent_at.filter(|_| self.config.lease_reads)?;
+        let since = request.sent_at.filter(|_| self.config.lease_reads && !self.is_repairing())?;
         let lasts = self.config.election_timeout_min;
         self.promised_until = self.promised_until.max(self.now + lasts);
         Some(Promise { since, lasts })

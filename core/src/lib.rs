@@ -15,6 +15,7 @@
 //!   that means for a node, and what it takes from nodes that are none.
 //! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
 //! - [`detector`], [`failover`]: who is alive and who leads, as told to those who ask. [`fencing`]: what a holder of a lock shows.
+//! - [`sealing`]: what makes the log unreadable to a disk, and changes of it visible.
 //! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
 //!
 //! # A cluster of one
@@ -80,9 +81,12 @@ pub mod planted;
 mod progress;
 mod proposals;
 mod reads;
+mod repair;
 mod rng;
 mod role;
+pub mod sealing;
 pub mod sessions;
+pub mod snapshot;
 mod status;
 mod suspicion;
 mod transfer;
@@ -98,7 +102,9 @@ pub use fencing::{FencingToken, FencingTokenState, NotAToken, StaleToken};
 pub use io::{Committed, Effect, Input, LogLevel, Operation, Rejected, Rejection, Reply};
 pub use log::RaftLog;
 pub use node::{JournalError, Node};
+pub use sealing::{EncryptedPayload, EntryEncryptor, KeyRing, KeyVersion, LogEncryptionKey, LogIntegrityVerifier};
 pub use sessions::{Applied, SessionChange, SessionStamp, Sessions};
-pub use status::{Counters, NodeState, PeerStatus, Status};
+pub use snapshot::{NewCluster, SnapshotConfig, SnapshotError, SnapshotMetadata, SnapshotPolicy};
+pub use status::{Counters, NodeState, PeerStatus, SnapshotStatus, Status};
 pub use types::{EntryId, GroupId, Instant, LogIndex, LogTime, NodeId, SessionId, Term, Ticket, Token};
 pub use wire::PersistentState;

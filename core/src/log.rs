@@ -7,17 +7,19 @@ use thiserror::Error;
 use crate::entry::LogEntry;
 use crate::types::{EntryId, LogIndex, LogTime, Term};
 
-/// The log of a node, with how far it is committed and applied.
+/// The log of a node, with how far it is committed and applied. A snapshot stands for its beginning, up to the log's base.
 ///
 /// Invariants, asserted where the log changes:
 ///
-/// 1. Indexes are contiguous, from 1.
+/// 1. Indexes are contiguous, from the one behind the base.
 /// 2. Terms never fall from one entry to the next.
-/// 3. A committed entry is never removed or replaced.
-/// 4. applied ≤ committed ≤ last.
+/// 3. A committed entry is never replaced, and never removed but for a snapshot that holds it.
+/// 4. base ≤ applied ≤ committed ≤ last. (While storage gives the log back, the base may be ahead.)
 /// 5. The commit index never falls.
 #[derive(Clone, Debug, Default)]
 pub struct RaftLog {
+    /// The entry before the first one; zeros where the log begins with entry 1.
+    base: EntryId,
     entries: VecDeque<LogEntry>,
     bytes: usize,
     time: LogTime,
@@ -47,10 +49,16 @@ pub enum LogConflict {
 }
 
 impl RaftLog {
-    /// The last entry's name; zeros for an empty log.
+    /// The last entry's name; that of the base where there are none.
     #[must_use]
     pub fn last(&self) -> EntryId {
-        self.entries.back().map(|entry| entry.id).unwrap_or_default()
+        self.entries.back().map_or(self.base, |entry| entry.id)
+    }
+
+    /// The entry before the first one; zeros where the log begins with entry 1.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.base
     }
 
     /// The last index known to be committed.
@@ -80,13 +88,13 @@ impl RaftLog {
     /// The entry at an index.
     #[must_use]
     pub fn get(&self, index: LogIndex) -> Option<&LogEntry> {
-        self.entries.get(position(index)?)
+        self.entries.get(self.position(index)?)
     }
 
-    /// The term at an index; 0 for index 0, none beyond the end.
+    /// The term at an index; 0 for index 0, none before the base and beyond the end.
     #[must_use]
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
-        if index.is_none() { Some(Term::NONE) } else { self.get(index).map(|entry| entry.id.term) }
+        if index == self.base.index { Some(self.base.term) } else { self.get(index).map(|entry| entry.id.term) }
     }
 
     /// Whether the log holds this very entry: then, by the log matching property, it holds all before it too (Raft paper, §5.3).
@@ -97,7 +105,7 @@ impl RaftLog {
 
     /// Entries from an index on.
     pub fn iter_from(&self, from: LogIndex) -> impl Iterator<Item = &LogEntry> {
-        self.entries.range(position(from).unwrap_or(0).min(self.entries.len())..)
+        self.entries.range(self.position(from).unwrap_or(0).min(self.entries.len())..)
     }
 
     /// Entries from an index on, up to `max_bytes` of memory: at least one, if there is one.
@@ -114,18 +122,20 @@ impl RaftLog {
             .collect()
     }
 
-    /// The first index of the term that the log holds at `index`.
+    /// The first index behind the base of the term that the log holds at `index`.
     #[must_use]
     pub fn first_of_term_at(&self, index: LogIndex) -> LogIndex {
         let Some(term) = self.term_at(index) else { return self.last().index.next() };
-        let first = self.entries.partition_point(|entry| entry.id.term < term);
-        LogIndex(first as u64).next()
+        self.index_of(self.entries.partition_point(|entry| entry.id.term < term))
     }
 
-    /// The last index whose term is at most `term`.
+    /// The last index whose term is at most `term`; the one before the base where even that one's is higher.
     #[must_use]
     pub fn last_at_or_before(&self, term: Term) -> LogIndex {
-        LogIndex(self.entries.partition_point(|entry| entry.id.term <= term) as u64)
+        if self.base.term > term {
+            return self.base.index.previous();
+        }
+        self.index_of(self.entries.partition_point(|entry| entry.id.term <= term)).previous()
     }
 
     /// Adds an entry at the end.
@@ -191,8 +201,8 @@ impl RaftLog {
     /// Committed entries that are yet to be applied, up to `max_bytes` of memory and at least one, if there is one; they count as applied from
     /// here on.
     pub fn take_committed(&mut self, max_bytes: usize) -> impl Iterator<Item = &LogEntry> {
-        let from = position(self.applied_index.next()).unwrap_or(0);
-        let committed = position(self.commit_index.next()).unwrap_or(0);
+        let from = self.position(self.applied_index.next()).unwrap_or(0);
+        let committed = self.position(self.commit_index.next()).unwrap_or(0);
         let mut bytes = 0;
         let fits = |entry: &&LogEntry| {
             let first = bytes == 0;
@@ -200,14 +210,92 @@ impl RaftLog {
             first || bytes <= max_bytes
         };
         let to = from + self.entries.range(from..committed).take_while(fits).count();
-        self.applied_index = LogIndex(to as u64);
+        self.applied_index = self.index_of(to).previous();
         self.entries.range(from..to)
+    }
+
+    /// Where an index stands in the queue; none for the base and before.
+    fn position(&self, index: LogIndex) -> Option<usize> {
+        usize::try_from(index.0.checked_sub(self.base.index.0 + 1)?).ok()
+    }
+
+    /// The index at a place in the queue.
+    fn index_of(&self, position: usize) -> LogIndex {
+        LogIndex(self.base.index.0 + 1 + position as u64)
     }
 }
 
-/// Where an index stands in the queue; none for index 0.
-fn position(index: LogIndex) -> Option<usize> {
-    usize::try_from(index.0.checked_sub(1)?).ok()
+// Its beginning.
+impl RaftLog {
+    /// Drops entries up to an index, which a durable snapshot holds. The log has it, and applied it.
+    pub(crate) fn compact_to(&mut self, index: LogIndex) {
+        assert!(index <= self.applied_index, "invariant 4: what is dropped was applied");
+        self.drop_to(index);
+    }
+
+    fn drop_to(&mut self, index: LogIndex) {
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.id.index <= index) {
+            self.bytes -= entry.size();
+            self.base = entry.id;
+        }
+    }
+
+    /// A snapshot up to this entry has taken the place of the state: everything in it is committed and applied. What the log holds behind it stays if the log
+    /// holds that very entry; otherwise the log begins anew (Raft paper, figure 13, steps 6 and 7). Whether anything of it stays.
+    ///
+    /// # Panics
+    /// If the log has committed another entry in its place: callers look.
+    pub(crate) fn install(&mut self, last: EntryId) -> bool {
+        let stays = self.contains(last);
+        if !stays {
+            assert!(last.index > self.commit_index, "invariant 3: committed entries stay");
+            self.begin_at(last);
+        }
+        self.commit_index = self.commit_index.max(last.index);
+        self.applied_index = self.applied_index.max(last.index);
+        stays
+    }
+
+    /// Forgets all entries: the next one follows `base`.
+    fn begin_at(&mut self, base: EntryId) {
+        self.entries.clear();
+        self.bytes = 0;
+        self.base = base;
+    }
+
+    /// Storage gives entries back. They may begin anywhere, since storage drops what is no longer needed; what precedes them is told by
+    /// [`RaftLog::rebase`]. What the log has from the first of them on is replaced.
+    ///
+    /// # Errors
+    /// They leave a gap, or fall in term.
+    pub(crate) fn recover(&mut self, mut entries: Vec<LogEntry>) -> Result<LogIndex, LogConflict> {
+        let Some(first) = entries.first().map(|entry| entry.id.index) else { return Ok(self.last().index.next()) };
+        if self.last() == EntryId::default() {
+            self.base.index = first.previous();
+        }
+        entries.retain(|entry| entry.id.index > self.base.index);
+        self.truncate_from(first.max(self.base.index.next()));
+        self.splice(self.last(), entries)?;
+        Ok(first)
+    }
+
+    /// Storage says what the log begins with: the entries up to there are in a snapshot.
+    pub(crate) fn rebase(&mut self, base: EntryId) {
+        if self.base.index == base.index {
+            self.base = base;
+        } else if base.index < self.base.index {
+            // It has begun later before.
+        } else if self.contains(base) {
+            self.drop_to(base.index);
+        } else {
+            self.begin_at(base);
+        }
+    }
+
+    /// Whether it is known what the log begins with.
+    pub(crate) fn is_anchored(&self) -> bool {
+        self.base.index.is_none() || !self.base.term.is_none()
+    }
 }
 
 #[cfg(test)]
@@ -290,6 +378,48 @@ mod tests {
         assert_eq!(log.batch(LogIndex(2), 1).len(), 1);
         assert_eq!(log.batch(LogIndex(2), 1 << 20).len(), 2);
         assert_eq!(log.batch(LogIndex(4), 1 << 20).len(), 0);
+    }
+
+    #[test]
+    fn a_log_without_its_beginning_finds_the_rest() {
+        let mut log = log(&[1, 1, 3, 3, 5]);
+        log.commit_to(LogIndex(4));
+        assert_eq!(log.take_committed(1 << 20).count(), 4);
+        log.compact_to(LogIndex(3));
+        assert_eq!((log.base(), log.last()), (id(3, 3), id(5, 5)));
+        assert_eq!(log.term_at(LogIndex(3)), Some(Term(3)));
+        assert_eq!(log.term_at(LogIndex(2)), None, "nobody knows any more");
+        assert!(log.contains(id(3, 3)) && !log.contains(id(0, 0)));
+        assert_eq!(log.batch(LogIndex(4), 1 << 20).len(), 2);
+        assert_eq!((log.last_at_or_before(Term(3)), log.last_at_or_before(Term(2))), (LogIndex(4), LogIndex(2)));
+        log.commit_to(LogIndex(5));
+        assert_eq!(log.take_committed(1 << 20).map(|entry| entry.id.index.0).collect::<Vec<_>>(), [5]);
+    }
+
+    #[test]
+    fn a_snapshot_keeps_what_follows_its_last_entry_and_nothing_that_contradicts_it() {
+        let mut agreeing = log(&[1, 1, 2, 2]);
+        assert!(agreeing.install(id(3, 2)));
+        assert_eq!((agreeing.last(), agreeing.applied_index()), (id(4, 2), LogIndex(3)));
+        let mut conflicting = log(&[1, 1, 1, 1]);
+        assert!(!conflicting.install(id(3, 2)));
+        assert_eq!((conflicting.last(), conflicting.bytes()), (id(3, 2), 0));
+        conflicting.push(LogEntry { id: id(4, 3), kind: EntryKind::NoOp });
+        assert_eq!(conflicting.commit_index(), LogIndex(3));
+    }
+
+    #[test]
+    fn storage_gives_back_a_log_whose_beginning_it_has_dropped() {
+        let mut log = RaftLog::default();
+        log.recover(entries(7, &[2, 2, 2])).unwrap();
+        assert!(!log.is_anchored());
+        log.rebase(id(8, 2));
+        assert_eq!((log.base(), log.last(), log.is_anchored()), (id(8, 2), id(9, 2), true));
+        log.recover(entries(8, &[2, 2, 3])).unwrap();
+        assert_eq!((log.base(), log.last()), (id(8, 2), id(10, 3)));
+        log.rebase(id(20, 4));
+        assert_eq!((log.base(), log.last()), (id(20, 4), id(20, 4)), "a snapshot from a leader took its place");
+        log.recover(entries(22, &[4])).unwrap_err();
     }
 
     #[test]

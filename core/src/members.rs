@@ -5,6 +5,7 @@ use crate::entry::EntryKind;
 use crate::io::{Effect, LogLevel};
 use crate::message::{Message, RemovalNotice};
 use crate::node::Node;
+use crate::planted::Bug;
 use crate::role::Role;
 use crate::types::{LogIndex, NodeId};
 
@@ -41,8 +42,12 @@ impl Node {
 
     /// Takes up the configurations that the log has from an index on, instead of those that it had there.
     pub(crate) fn membership_changes_from(&mut self, from: LogIndex) {
+        if self.config.has_bug(Bug::MembershipOnLeaderAlone) && !matches!(self.role, Role::Leader(_)) {
+            return;
+        }
         let mut changed = self.membership.truncate_from(from);
-        for entry in self.log.iter_from(from) {
+        // Those up to the snapshot that the node has started from are in it.
+        for entry in self.log.iter_from(from).filter(|entry| entry.id.index > self.snapshots.restored_index()) {
             if let EntryKind::Configuration(state) = &entry.kind {
                 self.membership.append(state.clone());
                 self.counters.configurations += 1;
@@ -113,8 +118,14 @@ impl Node {
     pub(crate) fn may_campaign(&self) -> bool {
         let own = self.config.id;
         let state = self.configuration();
-        if self.is_excluded() {
+        if self.is_excluded() || self.is_repairing() {
             return false;
+        }
+        if self.config.has_bug(Bug::StandInBothAlone) {
+            return state.halves().all(|half| half.voters.contains_key(&own));
+        }
+        if self.config.has_bug(Bug::RemovedNeverStands) {
+            return state.is_voter(own);
         }
         let voted_before = || self.membership.as_of(self.log.commit_index()).is_some_and(|state| state.is_voter(own));
         state.is_voter(own) || !state.contains(own) && voted_before()
@@ -123,12 +134,18 @@ impl Node {
     /// Whether the node may vote. A vote is for anybody, whatever this node's configuration says of either (dissertation, §4.1). But a node that has none
     /// has no log either: nobody who needs its vote comes before the leader that adds it.
     pub(crate) fn may_vote(&self) -> bool {
-        !self.configuration().latest().voters.is_empty()
+        !self.configuration().latest().voters.is_empty() && !self.is_repairing()
     }
 
     /// No leader was heard of for an election timeout.
     pub(crate) fn campaign(&mut self) {
-        if self.may_campaign() { self.start_pre_vote() } else { self.follow(NodeId::NONE) }
+        if !self.may_campaign() {
+            self.follow(NodeId::NONE);
+        } else if self.config.has_bug(Bug::NoPreVote) {
+            self.start_election(false);
+        } else {
+            self.start_pre_vote();
+        }
     }
 }
 

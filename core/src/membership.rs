@@ -30,6 +30,12 @@ impl Membership {
         membership
     }
 
+    /// A snapshot stands for the log so far, with this configuration.
+    pub(crate) fn begin_anew(&mut self, state: ConfigState) {
+        self.history = VecDeque::from([state]);
+        self.take_effect();
+    }
+
     /// The configuration that holds: the latest in the log.
     pub(crate) fn effective(&self) -> &ConfigState {
         self.history.back().expect("the first configuration stays")

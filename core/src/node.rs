@@ -19,9 +19,11 @@ use crate::outbox::{Mail, Outbox};
 use crate::planted::Bug;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
+use crate::repair::Repair;
 use crate::rng::Rng;
 use crate::role::{Follower, Role};
 use crate::sessions::Sessions;
+use crate::snapshot::{SnapshotError, Snapshots};
 use crate::status::{Counters, NodeState};
 use crate::transfer::Transfer;
 use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
@@ -54,6 +56,9 @@ pub struct Node {
     pub(crate) done: Vec<Token>,
     pub(crate) complaints: Complaints,
     pub(crate) sessions: Sessions,
+    pub(crate) snapshots: Snapshots,
+    /// Set while this node repairs itself.
+    pub(crate) repair: Option<Repair>,
     pub(crate) applied_term: Term,
     pub(crate) rejected: Vec<Rejected>,
 }
@@ -71,6 +76,17 @@ pub enum JournalError {
     /// Operations don't fit together.
     #[error("the journal holds {got} where {expected} was expected: it is not the whole journal of one node, in its order")]
     Incoherent {
+        /// What was found.
+        got: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// The snapshot can't be read.
+    #[error("the snapshot can't be read")]
+    Snapshot(#[from] SnapshotError),
+    /// The journal and the snapshot leave a gap.
+    #[error("there is {got} where {expected} was expected: entries between the two are lost")]
+    Gap {
         /// What was found.
         got: String,
         /// What was expected.
@@ -107,17 +123,20 @@ impl Node {
             done: Vec::new(),
             complaints: Complaints::default(),
             sessions: Sessions::default(),
+            snapshots: Snapshots::default(),
+            repair: config.repair.then(Repair::default),
             applied_term: Term::NONE,
             rejected: Vec::new(),
             config,
         })
     }
 
-    /// Takes back an operation that storage kept, in the order of the journal. Before [`Node::start`] alone.
+    /// Takes back an operation that storage kept, in the order of the journal. Before [`Node::start`] alone, and after [`Node::restore`].
     ///
     /// # Errors
     /// The journal can't be this node's.
     pub fn recover(&mut self, operation: Operation) -> Result<(), JournalError> {
+        self.expect_whole_snapshot()?;
         match operation {
             Operation::HardState(bytes) => {
                 let state = wire::decode_hard_state(&bytes)?;
@@ -127,29 +146,34 @@ impl Node {
                 self.persistent = state;
             }
             Operation::Append { first, count, entries } => {
-                let last = self.log.last().index;
-                expect(first <= last.next(), || (format!("entry {first}"), format!("at most entry {}", last.next())))?;
                 let entries = wire::decode_entries(first, count, &entries)?;
                 let newest = entries.last().map_or(Term::NONE, |entry| entry.id.term);
                 expect(newest <= self.persistent.current_term, || {
                     (format!("an entry of term {newest}"), format!("at most term {}", self.persistent.current_term))
                 })?;
-                self.log.truncate_from(first);
                 let incoherent = |error: crate::log::LogConflict| JournalError::Incoherent {
                     got: error.to_string(),
                     expected: "consecutive entries".to_owned(),
                 };
-                self.log.splice(self.log.last(), entries).map_err(incoherent)?;
-                self.membership_changes_from(first);
+                let from = self.log.recover(entries).map_err(incoherent)?;
+                self.membership_changes_from(from);
+            }
+            Operation::Compact { first, base } => {
+                self.log.rebase(wire::decode_base(first, &base)?);
+                self.membership_changes_from(self.log.last().index.next());
             }
         }
         Ok(())
     }
 
     /// Ends the recovery: from here on the node takes part. It waits for a leader, unless it is alone.
-    pub fn start(&mut self, now: Instant) {
+    ///
+    /// # Errors
+    /// What storage gave back is not all of it: entries are missing between the snapshot and the journal.
+    pub fn start(&mut self, now: Instant) -> Result<(), JournalError> {
         self.now = now;
         self.outbox = Outbox::new(self.log.last().index);
+        self.join_snapshot_and_journal()?;
         self.detector = Self::new_detector(&self.config, now);
         self.renew_promises();
         self.follow(NodeId::NONE);
@@ -160,6 +184,7 @@ impl Node {
         {
             follower.election_at = now;
         }
+        Ok(())
     }
 
     /// Takes one input. What follows from it is in the effects of the next [`Input::Tick`].
@@ -178,6 +203,12 @@ impl Node {
             Input::Transfer { token, to } => self.transfer(token, to),
             Input::ChangeMembership { token, change } => self.change_membership(token, change),
             Input::Persisted { ticket } => self.persisted(ticket),
+            Input::TakeSnapshot { token } => self.take_snapshot(token),
+            Input::StateRead { piece, last } => self.state_read(&piece, last),
+            Input::SnapshotWritten { id, end } => self.snapshot_written(id, end),
+            Input::SnapshotStored { id } => self.snapshot_stored(id),
+            Input::SnapshotRead { id, reader, offset, bytes } => self.snapshot_read(id, reader, offset, bytes),
+            Input::SnapshotFailed { id, reason } => self.snapshot_failed(id, &reason),
         }
     }
 
@@ -273,6 +304,7 @@ impl Node {
         match &message {
             // A question about a term that nobody is in yet: it moves nobody's, and may come from any.
             Message::PreVoteRequest(_) => {}
+            Message::PreVoteResponse(_) if self.config.has_bug(Bug::TermNeverLearned) => {}
             Message::RequestVoteRequest(request) if self.has_promised_otherwise(request) => {
                 return self.note(LogLevel::Debug, format!("node {from} asks for a vote, but another was promised that there is none"));
             }
@@ -301,7 +333,10 @@ impl Node {
             Message::ForwardRequest(request) => self.on_forward_request(from, request),
             Message::ForwardResponse(response) => self.on_forward_response(&response),
             Message::ReadIndexRequest(request) => self.on_read_index_request(from, &request),
+            Message::ReadIndexResponse(response) if self.repair_answered(response.id, response.read_index) => {}
             Message::ReadIndexResponse(response) => self.reads.answered(response.id, response.read_index),
+            Message::InstallSnapshotRequest(request) => self.on_install_snapshot_request(from, &request),
+            Message::InstallSnapshotResponse(response) => self.on_install_snapshot_response(from, &response),
             Message::TimeoutNowRequest(_) => self.on_timeout_now_request(from),
             Message::RemovalNotice(notice) => self.on_removal_notice(from, &notice),
         }
@@ -365,6 +400,10 @@ impl Node {
 
     fn check_timers(&mut self) {
         let election_at = match &self.role {
+            Role::Follower(follower) if self.config.has_bug(Bug::TimeoutDrawnAtEachLook) => {
+                let heard_at = follower.heard_at;
+                heard_at + self.draw_election_time().since(self.now)
+            }
             Role::Follower(follower) => follower.election_at,
             Role::PreCandidate(ballot) | Role::Candidate(ballot) => ballot.retry_at,
             Role::Leader(_) => {
@@ -380,6 +419,8 @@ impl Node {
     /// Emits what has become due, in the order of the contract.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
         self.tell_members(effects);
+        self.drive_snapshots(effects);
+        self.drive_repair(effects);
         let round = self.round_is_due();
         if round || self.outbox.has_something_to_say() {
             self.outbox.submit(&self.persistent, &self.log, self.now, effects);
@@ -390,7 +431,8 @@ impl Node {
         self.leave_if_removed();
         self.mail.leave(effects);
         self.apply(effects);
-        let ready = self.reads.ready(self.log.applied_index());
+        let readable = if self.snapshots.is_restoring() { LogIndex::NONE } else { self.log.applied_index() };
+        let ready = self.reads.ready(readable);
         if !ready.is_empty() {
             effects.push(Effect::ServeReads { tokens: ready });
         }
@@ -409,7 +451,8 @@ impl Node {
 
     /// Gives proposals and reads to the leader, if one is known.
     fn route_requests(&mut self) {
-        let (leader, term, retry) = (self.leader(), self.persistent.current_term, self.config.election_timeout_min);
+        let leader = if self.config.has_bug(Bug::LeadByEarlierLook) { self.reported_leader.1 } else { self.leader() };
+        let (term, retry) = (self.persistent.current_term, self.config.election_timeout_min);
         if self.hands_over() {
             // They wait for whoever leads next.
         } else if leader == self.config.id {

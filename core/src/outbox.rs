@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::io::{Effect, LogLevel};
 use crate::log::RaftLog;
 use crate::message::{Envelope, Message};
-use crate::types::{GroupId, Instant, LogIndex, NodeId, Ticket};
+use crate::types::{EntryId, GroupId, Instant, LogIndex, NodeId, Ticket};
 use crate::wire::{self, PersistentState};
 
 /// Unsaved changes, submissions under way, and messages that wait for them.
@@ -16,6 +16,10 @@ use crate::wire::{self, PersistentState};
 pub(crate) struct Outbox {
     hard_state_changed: bool,
     unsaved_from: Option<LogIndex>,
+    /// What the log on disk is to begin with from now on.
+    base: Option<EntryId>,
+    /// What it was told to begin with last.
+    told_base: LogIndex,
     submitted: Ticket,
     durable: Ticket,
     durable_index: LogIndex,
@@ -48,6 +52,8 @@ impl Outbox {
         Self {
             hard_state_changed: false,
             unsaved_from: None,
+            base: None,
+            told_base: LogIndex::NONE,
             submitted: Ticket::NONE,
             durable: Ticket::NONE,
             durable_index,
@@ -82,6 +88,25 @@ impl Outbox {
         }
     }
 
+    /// The log on disk need not go back further than this: a durable snapshot holds the rest.
+    pub(crate) fn compact(&mut self, base: EntryId) {
+        // A snapshot from a leader may have come after one that is kept beside it.
+        if base.index > self.told_base {
+            self.told_base = base.index;
+            self.base = Some(base);
+        }
+    }
+
+    /// The log begins anew behind this entry, which a durable snapshot holds.
+    pub(crate) fn begin_at(&mut self, base: EntryId) {
+        self.compact(base);
+        self.unsaved_from = None;
+        self.durable_index = base.index;
+        for submission in &mut self.under_way {
+            submission.last_index = base.index;
+        }
+    }
+
     /// Whether somebody waits for what has changed, besides those who want entries replicated.
     pub(crate) fn has_something_to_say(&self) -> bool {
         self.hard_state_changed || !self.fresh.is_empty()
@@ -110,9 +135,11 @@ impl Outbox {
     /// Submits what has changed, as one unit: a vote and the entries that it speaks for become durable together.
     pub(crate) fn submit(&mut self, state: &PersistentState, log: &RaftLog, now: Instant, effects: &mut Vec<Effect>) {
         let mut operations = Vec::new();
-        if std::mem::take(&mut self.hard_state_changed) {
+        let base = self.base.take();
+        if std::mem::take(&mut self.hard_state_changed) || base.is_some() {
             operations.push(wire::hard_state_operation(state));
         }
+        operations.extend(base.map(wire::compact_operation));
         if let Some(from) = self.unsaved_from.take() {
             let entries: Vec<_> = log.iter_from(from).collect();
             operations.push(wire::append_operation(&entries));
@@ -171,6 +198,12 @@ impl Mail {
         self.effects.push(Effect::Send { to, envelope: wire::encode_envelope(&envelope) });
     }
 
+    /// Sends a message that is large and in no hurry.
+    pub(crate) fn send_bulk(&mut self, to: NodeId, message: Message) {
+        let envelope = Envelope { group: self.group, from: self.from, to, message };
+        self.effects.push(Effect::SendBulk { to, envelope: wire::encode_envelope(&envelope) });
+    }
+
     pub(crate) fn note(&mut self, level: LogLevel, message: String) {
         self.effects.push(Effect::Log { level, message });
     }
@@ -185,7 +218,7 @@ mod tests {
     use super::*;
     use crate::entry::{EntryKind, LogEntry};
     use crate::message::HeartbeatResponse;
-    use crate::types::{EntryId, Term};
+    use crate::types::Term;
 
     fn log(length: u64) -> RaftLog {
         let mut log = RaftLog::default();
@@ -196,7 +229,7 @@ mod tests {
     }
 
     fn message(round: u64) -> Message {
-        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), session: 1, round, promise: None })
+        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), session: 1, round, promise: None, repairing: false })
     }
 
     fn submit(outbox: &mut Outbox, log: &RaftLog) -> Vec<Effect> {

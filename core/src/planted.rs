@@ -29,6 +29,78 @@ pub enum Bug {
     MajorityOfUnion,
     /// Answers from a peer's earlier life count: from before it was removed and added again.
     AnswersOfEarlierLives,
+    /// A leader changes the membership before it has committed an entry of its own term.
+    ChangeBeforeOwnCommit,
+    /// Votes are counted by the latest configuration that is known to be committed, not by the latest in the log.
+    ElectByCommittedConfiguration,
+    /// While two configurations hold, only who votes in both may stand.
+    StandInBothAlone,
+    /// A leader goes on when its removal is committed.
+    RemovedLeaderStays,
+    /// A node never stands in whose configuration it does not vote, committed or not.
+    RemovedNeverStands,
+    /// An answer to a request for a vote counts as one, whatever it says.
+    CountRefusals,
+    /// A candidate that has become a follower in its term votes for another one.
+    CandidateVotesAgain,
+    /// Who refuses a pre-vote tells its later term in vain.
+    TermNeverLearned,
+    /// Pre-votes are promised while there is a leader, and by the leader itself.
+    PreVoteUnderLeader,
+    /// A leader tells its successor to stand once everything has been sent, durable or not.
+    HandOverBeforeDurable,
+    /// The election timeout is drawn anew at each look at the clock.
+    TimeoutDrawnAtEachLook,
+    /// Elections begin without a pre-vote.
+    NoPreVote,
+    /// Whether a node leads was looked up before, and its term now.
+    LeadByEarlierLook,
+    /// Members are what a leader knows: others take up no configuration from the log.
+    MembershipOnLeaderAlone,
+    /// Commands that are committed together are applied twice.
+    ApplyTogetherTwice,
+    /// A leader takes no notice of its stalled disk.
+    StalledDiskLeads,
+    /// The coordinator wants three reports of a failure, of which there is one.
+    WaitForMoreReports,
+    /// A leader that has compacted what a peer lacks sends it no snapshot.
+    CompactedSendsNothing,
+    /// What stands before the log is taken for an entry of term 0.
+    ForgetBaseTerm,
+    /// A snapshot from a leader brings no members.
+    MembersNotInSnapshot,
+    /// A snapshot is received whatever this node has committed since.
+    LateSnapshotCounts,
+    /// That a peer has installed a snapshot moves nothing at the leader.
+    InstalledMovesNothing,
+    /// A node that repairs itself votes, and counts.
+    DamagedVotes,
+}
+
+#[cfg(feature = "planted-bugs")]
+std::thread_local! {
+    static OF_THIS_THREAD: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs something with a bug in all that this thread makes meanwhile: every [`crate::Config::new`] and [`crate::FailoverCoordinator::new`]. So a test
+/// that knows of no bugs can be seen to fail.
+#[cfg(feature = "planted-bugs")]
+pub fn with_bug<T>(bug: Bug, run: impl FnOnce() -> T) -> T {
+    /// Takes the bug away again, if by a panic.
+    struct Planted(Option<Bug>);
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            OF_THIS_THREAD.set(self.0);
+        }
+    }
+    let _planted = Planted(OF_THIS_THREAD.replace(Some(bug)));
+    run()
+}
+
+/// The bug that is in what this thread makes now.
+#[cfg(feature = "planted-bugs")]
+pub(crate) fn of_this_thread() -> Option<Bug> {
+    OF_THIS_THREAD.get()
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::catch_up::CatchUp;
 use crate::log::RaftLog;
 use crate::message::Session;
+use crate::snapshot::Sending;
 use crate::types::{EntryId, Instant, LogIndex};
 
 /// A leader's view of a peer: `next_index` and `match_index` of the Raft paper (figure 2), and a window of requests under way.
@@ -27,6 +28,10 @@ pub(crate) struct Progress {
     pub(crate) session: Session,
     /// How far behind the peer is in time.
     pub(crate) catch_up: CatchUp,
+    /// Whether the peer repairs itself: then it is served, and counts for no majority.
+    pub(crate) repairing: bool,
+    /// The run in which it said so, as far as it has.
+    pub(crate) repair_run: u64,
     /// Set if the peer is no member any more. It is served on for a while, so that it hears of that.
     pub(crate) leaving: Option<Leaving>,
     mode: Mode,
@@ -56,6 +61,8 @@ enum Mode {
         /// When the first of them left, or the last answer came.
         since: Instant,
     },
+    /// The leader's log no longer has what the peer lacks: it gets the snapshot in its place.
+    Snapshot(Box<Sending>),
 }
 
 impl Progress {
@@ -70,6 +77,8 @@ impl Progress {
             commit_sent: LogIndex::NONE,
             session,
             catch_up: CatchUp::new(last_index, now),
+            repairing: false,
+            repair_run: 0,
             leaving: None,
             mode: Mode::Probe { sent_at: None },
         }
@@ -88,6 +97,7 @@ impl Progress {
         match &self.mode {
             // A probe goes out even with nothing to send: its answer tells where the logs agree.
             Mode::Probe { sent_at } => sent_at.is_none_or(|sent| now.since(sent) >= retry),
+            Mode::Snapshot(_) => false,
             Mode::Replicate { inflight, .. } => round && self.next_index <= last_index && inflight.len() < max_inflight,
         }
     }
@@ -97,6 +107,7 @@ impl Progress {
         self.commit_sent = commit;
         match &mut self.mode {
             Mode::Probe { sent_at } => *sent_at = Some(now),
+            Mode::Snapshot(_) => {}
             Mode::Replicate { inflight, since } => {
                 if inflight.is_empty() {
                     *since = now;
@@ -123,6 +134,7 @@ impl Progress {
             Mode::Probe { .. } => {
                 self.mode = Mode::Replicate { inflight: VecDeque::new(), since: now };
             }
+            Mode::Snapshot(_) => {} // of entries that were sent before
             Mode::Replicate { inflight, since } => {
                 *since = now;
                 while inflight.pop_front_if(|last| *last <= match_index).is_some() {}
@@ -135,6 +147,7 @@ impl Progress {
         let late = match &self.mode {
             Mode::Probe { .. } => rejected != self.next_index.previous(),
             Mode::Replicate { .. } => rejected <= self.match_index,
+            Mode::Snapshot(_) => true,
         };
         if late {
             return;
@@ -148,6 +161,39 @@ impl Progress {
     }
 }
 
+// Snapshots and repair.
+impl Progress {
+    /// What the peer has, as far as majorities are concerned.
+    pub(crate) fn counted_match(&self) -> LogIndex {
+        if self.repairing { LogIndex::NONE } else { self.match_index }
+    }
+
+    /// Whether the peer lacks entries that the log, which begins behind `base`, no longer has.
+    pub(crate) fn needs_snapshot(&self, base: LogIndex) -> bool {
+        self.next_index.previous() < base && !matches!(self.mode, Mode::Snapshot(_))
+    }
+
+    pub(crate) fn begin_snapshot(&mut self, id: EntryId, now: Instant) {
+        self.mode = Mode::Snapshot(Box::new(Sending::new(id, now)));
+    }
+
+    /// The snapshot that is on its way to the peer.
+    pub(crate) fn sending(&mut self) -> Option<&mut Sending> {
+        if let Mode::Snapshot(sending) = &mut self.mode { Some(sending) } else { None }
+    }
+
+    /// The peer has everything up to the last entry of a snapshot.
+    pub(crate) fn snapshot_installed(&mut self, now: Instant, last: LogIndex) {
+        self.mode = Mode::Probe { sent_at: None };
+        self.appended(now, last);
+    }
+
+    /// The snapshot can't be sent any more.
+    pub(crate) fn snapshot_failed(&mut self) {
+        self.mode = Mode::Probe { sent_at: None };
+    }
+}
+
 #[cfg(feature = "model-checking")]
 impl Progress {
     pub(crate) fn shift(&mut self, shift: crate::canonical::Shift) {
@@ -155,6 +201,7 @@ impl Progress {
         match &mut self.mode {
             Mode::Probe { sent_at: Some(time) } | Mode::Replicate { since: time, .. } => shift.apply(time),
             Mode::Probe { sent_at: None } => {}
+            Mode::Snapshot(sending) => sending.shift(shift),
         }
     }
 }

@@ -160,6 +160,19 @@ impl Proposals {
         }
     }
 
+    /// A snapshot has taken the place of entries up to `term`: whether they held what was given to leaders of these terms can't be told any more.
+    pub(crate) fn lose_track(&mut self, term: Term, leader: NodeId, rejected: &mut Vec<Rejected>) {
+        let bytes = &mut self.pending_bytes;
+        self.pending.retain(|_, pending| {
+            let lost = !pending.given_in.is_none() && pending.given_in <= term;
+            if lost {
+                *bytes -= pending.proposal.size();
+                rejected.push(Rejected { token: pending.token, reason: Rejection::UnknownOutcome, leader });
+            }
+            !lost
+        });
+    }
+
     /// Gives up on what no leader has: this node has no leader any more.
     pub(crate) fn give_up(&mut self, rejected: &mut Vec<Rejected>) {
         let bytes = &mut self.pending_bytes;

@@ -41,6 +41,11 @@ impl Reads {
         Self { run, last_number: 0, waiting: VecDeque::new(), asked: None, granted: VecDeque::new() }
     }
 
+    /// This node's run, which names its questions together with their numbers.
+    pub(crate) fn run(&self) -> u64 {
+        self.run
+    }
+
     /// Takes a read.
     pub(crate) fn add(&mut self, token: Token, deadline: Instant) {
         self.waiting.push_back(Read { token, deadline });

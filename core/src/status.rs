@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cluster_config::MemberStatus;
 use crate::node::Node;
 use crate::role::Role;
-use crate::types::{Instant, LogIndex, NodeId, Term};
+use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
 /// What a node is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Status {
     pub applied_index: LogIndex,
     /// The last index of the log.
     pub last_index: LogIndex,
+    /// The first index of the log in memory: those before it are in a snapshot alone.
+    pub first_index: LogIndex,
     /// The last index that is durable here.
     pub durable_index: LogIndex,
     /// Bytes that the log takes in memory.
@@ -61,6 +63,27 @@ pub struct Status {
     pub has_lease: bool,
     /// For how long the own disk has completed nothing of what waits for it; zero while nothing does.
     pub disk_waits: Duration,
+    /// The snapshots.
+    pub snapshots: SnapshotStatus,
+    /// Whether this node repairs itself.
+    pub repairing: bool,
+}
+
+/// What a node's snapshots are at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// The last one that is durable here.
+    pub latest: Option<EntryId>,
+    /// Its bytes.
+    pub latest_bytes: u64,
+    /// The one that is being taken.
+    pub taking: Option<EntryId>,
+    /// The one that is being received.
+    pub receiving: Option<EntryId>,
+    /// The bytes of it that have come.
+    pub received_bytes: u64,
+    /// Whether the state is being read from a snapshot: nothing is applied meanwhile.
+    pub restoring: bool,
 }
 
 /// What a node knows of a peer.
@@ -99,6 +122,14 @@ pub struct Counters {
     pub configurations: u64,
     /// Envelopes that were ignored since their sender is no member.
     pub strangers: u64,
+    /// Snapshots that were taken here.
+    pub snapshots_taken: u64,
+    /// Snapshots that were sent, to the end.
+    pub snapshots_sent: u64,
+    /// Snapshots that came from a leader and were installed.
+    pub snapshots_installed: u64,
+    /// Snapshots that could not be written.
+    pub snapshots_failed: u64,
 }
 
 impl Node {
@@ -135,6 +166,9 @@ impl Node {
             transfer_to: self.transfer_to(),
             has_lease: self.has_lease(now),
             disk_waits: self.disk_waits(now),
+            first_index: self.log.base().index.next(),
+            snapshots: self.snapshots.status(),
+            repairing: self.is_repairing(),
         }
     }
 }

@@ -53,7 +53,8 @@ impl Node {
         if !wanted.is_none() && !may_lead(wanted) {
             return Err(Rejection::UnknownTarget);
         }
-        let heard = (leader.peers.iter()).filter(|(_, progress)| self.now.since(progress.heard_at) < self.config.election_timeout_min);
+        let heard = (leader.peers.iter())
+            .filter(|(_, progress)| self.now.since(progress.heard_at) < self.config.election_timeout_min && !progress.repairing);
         let candidates = heard.filter(|(id, _)| if wanted.is_none() { may_lead(**id) } else { **id == wanted });
         let best = candidates.max_by_key(|(_, progress)| (progress.match_index, progress.heard_at));
         best.map(|(id, _)| *id).ok_or(Rejection::TargetSilent)
@@ -83,7 +84,8 @@ impl Node {
             && !overdue
             && transfer.term == self.persistent.current_term
             && transfer.told_at.is_none_or(|told| self.now.since(told) >= self.config.heartbeat_interval)
-            && has_everything(leader, transfer.to, self.log.last().index)
+            && (has_everything(leader, transfer.to, self.log.last().index)
+                || self.config.has_bug(Bug::HandOverBeforeDurable) && was_sent_everything(leader, transfer.to, self.log.last().index))
         {
             transfer.told_at = Some(self.now);
             leader.lease_given_up = !self.config.has_bug(Bug::KeepLeaseInTransfer);
@@ -122,4 +124,9 @@ impl Node {
 /// Whether a peer holds all of the leader's log, durably: it could not win otherwise (Raft paper, §5.4.1).
 fn has_everything(leader: &Leader, peer: NodeId, last: LogIndex) -> bool {
     leader.peers.get(&peer).is_some_and(|progress| progress.match_index == last)
+}
+
+/// Whether everything is on its way to a peer: no reason to hand over to it.
+fn was_sent_everything(leader: &Leader, peer: NodeId, last: LogIndex) -> bool {
+    leader.peers.get(&peer).is_some_and(|progress| progress.next_index > last)
 }

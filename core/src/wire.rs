@@ -10,9 +10,9 @@ use thiserror::Error;
 use crate::config::MAX_ELECTION_TIMEOUT;
 use crate::entry::{EntryKind, LogEntry, Proposal};
 use crate::io::Operation;
-use crate::message::{AppendOutcome, Envelope, Message};
+use crate::message::{AppendOutcome, Envelope, InstallProgress, Message};
 use crate::sessions::{SessionChange, SessionStamp};
-use crate::types::{LogIndex, NodeId, SessionId, Term};
+use crate::types::{EntryId, LogIndex, NodeId, SessionId, Term};
 
 /// The version of the protocol between nodes.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -120,11 +120,11 @@ pub fn decode_entries(first: LogIndex, count: u32, bytes: &[u8]) -> Result<Vec<L
     }
 }
 
-fn encode(version: u8, value: &(impl Serialize + ?Sized)) -> Vec<u8> {
+pub(crate) fn encode(version: u8, value: &(impl Serialize + ?Sized)) -> Vec<u8> {
     postcard::to_extend(value, vec![version]).expect("plain data always has an encoding")
 }
 
-fn decode<T: DeserializeOwned>(what: &'static str, expected: u8, bytes: &[u8]) -> Result<T, WireError> {
+pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, expected: u8, bytes: &[u8]) -> Result<T, WireError> {
     let (version, body) = bytes.split_first().ok_or(WireError::Empty { what })?;
     if *version != expected {
         return Err(WireError::Version { what, got: *version, expected });
@@ -159,10 +159,41 @@ fn numbers_are_sane(message: &Message) -> bool {
         Message::ForwardResponse(m) => m.received < LIMIT,
         Message::ReadIndexResponse(m) => index(m.read_index),
         Message::RemovalNotice(m) => index(m.version),
+        Message::InstallSnapshotRequest(m) => {
+            let ends = m.offset.checked_add(m.data.len() as u64).is_some_and(|end| end < LIMIT);
+            snapshot_is_sane(m.snapshot) && m.snapshot.term <= m.term && ends
+        }
+        Message::InstallSnapshotResponse(m) => {
+            let end = match m.progress {
+                InstallProgress::Received { end } => end,
+                InstallProgress::Installed => 0,
+            };
+            snapshot_is_sane(m.snapshot) && end < LIMIT
+        }
         Message::PreVoteResponse(_) | Message::RequestVoteResponse(_) | Message::ReadIndexRequest(_) | Message::TimeoutNowRequest(_) => {
             true
         }
     }
+}
+
+/// The operation that says what the log begins with.
+#[must_use]
+pub fn compact_operation(base: EntryId) -> Operation {
+    Operation::Compact { first: base.index.next(), base: encode(STORAGE_VERSION, &base) }
+}
+
+/// Decodes what a log begins with.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn decode_base(first: LogIndex, bytes: &[u8]) -> Result<EntryId, WireError> {
+    let base: EntryId = decode("log's base", STORAGE_VERSION, bytes)?;
+    let fits = base.index.next() == first && base.index.0 < LIMIT && (1..LIMIT).contains(&base.term.0);
+    if fits { Ok(base) } else { Err(out_of_range("log's base")) }
+}
+
+fn snapshot_is_sane(id: EntryId) -> bool {
+    (1..LIMIT).contains(&id.index.0) && (1..LIMIT).contains(&id.term.0)
 }
 
 fn entry_is_sane(entry: &LogEntry) -> bool {

@@ -192,9 +192,17 @@ impl Sessions {
         self.table.time()
     }
 
+    /// Whether commands were given to the host whose results are yet to come.
+    pub(crate) fn waits_for_results(&self) -> bool {
+        self.responses.waits()
+    }
+
     /// The replicated state as of the last applied entry; none while results are outstanding.
     #[must_use]
     pub fn image(&self) -> Option<SessionImage> {
+        if self.waits_for_results() {
+            return None;
+        }
         let responses = self.responses.image()?;
         Some(SessionImage { time: self.table.time(), sessions: self.table.image(), responses })
     }

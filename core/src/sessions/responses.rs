@@ -117,6 +117,11 @@ impl Responses {
         }
     }
 
+    /// Whether results are outstanding.
+    pub(super) fn waits(&self) -> bool {
+        !self.line.is_empty()
+    }
+
     /// All responses; none while results are outstanding.
     pub(super) fn image(&self) -> Option<Vec<(SessionId, u64, Applied)>> {
         let all = self.kept.iter().map(|(key, applied)| (key.0, key.1, applied.clone())).collect();

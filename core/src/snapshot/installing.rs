@@ -1,0 +1,328 @@
+//! A snapshot takes the place of this node's state: at a restart, or from a leader.
+
+use super::format::{Part, SnapshotError, SnapshotReader};
+use super::{Stored, WINDOW};
+use crate::io::{Effect, LogLevel};
+use crate::message::{InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message, Session};
+use crate::node::{JournalError, Node};
+use crate::planted::Bug;
+use crate::sessions::Sessions;
+use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
+
+/// A snapshot that a leader sends.
+#[derive(Clone, Debug)]
+pub(super) struct Receiving {
+    from: NodeId,
+    term: Term,
+    session: Session,
+    id: EntryId,
+    check: SnapshotReader,
+    /// Whether it is durable.
+    stored: bool,
+    heard_at: Instant,
+}
+
+/// The state is being replaced from a snapshot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Restoring {
+    reader: SnapshotReader,
+    /// Whom to tell when that is done.
+    sender: Option<(NodeId, Session)>,
+    asked: bool,
+}
+
+impl Receiving {
+    pub(super) fn id(&self) -> EntryId {
+        self.id
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.check.bytes()
+    }
+
+    fn is_from(&self, from: NodeId, request: &InstallSnapshotRequest) -> bool {
+        (self.from, self.term, self.session, self.id) == (from, request.term, request.session, request.snapshot)
+    }
+}
+
+impl Restoring {
+    pub(super) fn id(&self) -> Option<EntryId> {
+        self.reader.metadata().map(|metadata| metadata.last)
+    }
+
+    /// Takes the next bytes: whether they were the last ones.
+    fn feed(&mut self, bytes: &[u8], effects: &mut Vec<Effect>) -> Result<bool, SnapshotError> {
+        self.reader.push(bytes);
+        while let Some(part) = self.reader.next()? {
+            match part {
+                Part::State(piece) => effects.push(Effect::RestoreState { piece: piece.into() }),
+                Part::End => effects.push(Effect::StateRestored),
+            }
+        }
+        Ok(self.reader.is_complete())
+    }
+}
+
+// At a restart.
+impl Node {
+    /// Takes back the next bytes of the newest snapshot, in any pieces. All of it has to come, before [`Node::recover`].
+    ///
+    /// # Errors
+    /// It is damaged, or no snapshot. This node is of no further use; another one may try an earlier snapshot.
+    pub fn restore(&mut self, bytes: &[u8], effects: &mut Vec<Effect>) -> Result<(), SnapshotError> {
+        if self.snapshots.latest().is_some() || self.log.last() != EntryId::default() {
+            return Err(SnapshotError::OutOfOrder);
+        }
+        let restoring = self.snapshots.restoring.get_or_insert_with(|| {
+            effects.push(Effect::ClearState);
+            Restoring::default()
+        });
+        if !restoring.feed(bytes, effects)? {
+            return Ok(());
+        }
+        let mut reader = std::mem::take(&mut restoring.reader);
+        self.snapshots.restoring = None;
+        let metadata = reader.metadata().expect("a complete snapshot has a header").clone();
+        self.sessions = Sessions::from_image(reader.take_sessions()?)?;
+        self.membership.begin_anew(metadata.membership);
+        self.applied_term = metadata.last.term;
+        self.snapshots.kept.push_back(Stored { id: metadata.last, bytes: reader.bytes() });
+        Ok(())
+    }
+
+    /// Whether all of a snapshot has come that was begun.
+    pub(crate) fn expect_whole_snapshot(&self) -> Result<(), JournalError> {
+        match &self.snapshots.restoring {
+            Some(restoring) => Err(SnapshotError::CutShort { got: restoring.reader.bytes() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Fits the journal to the snapshot, once both were given back.
+    pub(crate) fn join_snapshot_and_journal(&mut self) -> Result<(), JournalError> {
+        self.expect_whole_snapshot()?;
+        let base = self.log.base().index;
+        let held = self.snapshots.latest_index();
+        if base > held {
+            let snapshot = if held.is_none() { "no snapshot".to_owned() } else { format!("a snapshot up to entry {held}") };
+            let expected = format!("a snapshot up to entry {base} at least");
+            return Err(JournalError::Gap { got: format!("{snapshot} and a journal from entry {}", base.next()), expected });
+        }
+        let Some(Stored { id, .. }) = self.snapshots.latest() else { return Ok(()) };
+        if !self.log.install(id) {
+            // A leader's snapshot: the journal was yet to hear of it.
+            self.membership.truncate_from(id.index.next());
+            self.outbox.begin_at(id);
+        }
+        self.log.compact_to(LogIndex(id.index.0.saturating_sub(self.config.snapshots.tail_entries)).max(self.log.base().index));
+        if !self.log.is_anchored() {
+            self.log.compact_to(self.log.base().index.next());
+        }
+        if id.term > self.persistent.current_term {
+            self.persistent.current_term = id.term;
+            self.persistent.voted_for = NodeId::NONE;
+            self.outbox.hard_state_changed();
+        }
+        Ok(())
+    }
+}
+
+// From a leader.
+impl Node {
+    /// InstallSnapshot, receiver implementation (Raft paper, figure 13).
+    pub(crate) fn on_install_snapshot_request(&mut self, from: NodeId, request: &InstallSnapshotRequest) {
+        if !self.accept_leader(from) {
+            return;
+        }
+        let id = request.snapshot;
+        if id.index <= self.log.commit_index() && !self.config.has_bug(Bug::LateSnapshotCounts) {
+            return self.answer_late_snapshot(from, request);
+        }
+        if self.snapshots.is_restoring() || self.now < self.snapshots.not_before {
+            return; // the leader asks again
+        }
+        let goes_on = self.snapshots.receiving.as_ref().is_some_and(|receiving| receiving.is_from(from, request));
+        if !goes_on {
+            self.begin_receiving(from, request);
+        }
+        self.receive_part(from, request);
+    }
+
+    /// This node has all that the snapshot holds, and may have it by another name only if two logs have diverged.
+    fn answer_late_snapshot(&mut self, from: NodeId, request: &InstallSnapshotRequest) {
+        let id = request.snapshot;
+        match self.log.term_at(id.index) {
+            Some(term) if term != id.term => {
+                let own = EntryId { term, ..id };
+                let what = format!("a snapshot from node {from} would replace the committed entry {own} by {id}");
+                self.complain(from, LogLevel::Error, &format!("{what}: two logs have diverged, and no data of either may be dropped"));
+            }
+            _ => self.answer_part(from, request.session, id, InstallProgress::Installed),
+        }
+    }
+
+    fn begin_receiving(&mut self, from: NodeId, request: &InstallSnapshotRequest) {
+        self.give_up_taking();
+        if let Some(earlier) = self.snapshots.receiving.take() {
+            self.snapshots.effects.push(Effect::DiscardSnapshot { id: earlier.id });
+        }
+        let id = request.snapshot;
+        self.note(LogLevel::Info, format!("receives snapshot {id} from node {from}"));
+        self.snapshots.receiving = Some(Receiving {
+            from,
+            term: request.term,
+            session: request.session,
+            id,
+            check: SnapshotReader::of(id),
+            stored: false,
+            heard_at: self.now,
+        });
+    }
+
+    /// Takes a part if it is the next one; otherwise the leader hears what is.
+    fn receive_part(&mut self, from: NodeId, request: &InstallSnapshotRequest) {
+        let now = self.now;
+        let Some(receiving) = &mut self.snapshots.receiving else { return };
+        receiving.heard_at = now;
+        let id = receiving.id;
+        let end = receiving.check.bytes();
+        if request.offset != end || receiving.check.is_complete() || request.data.is_empty() {
+            return self.answer_part(from, request.session, id, InstallProgress::Received { end });
+        }
+        receiving.check.push(&request.data);
+        let checked = loop {
+            match receiving.check.next() {
+                Ok(Some(_)) => {}
+                Ok(None) if request.done && !receiving.check.is_complete() => {
+                    break Err(SnapshotError::CutShort { got: receiving.check.bytes() });
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Err(error) = checked {
+            self.snapshots.receiving = None;
+            self.snapshots.effects.push(Effect::DiscardSnapshot { id });
+            self.complain(from, LogLevel::Warn, &format!("snapshot {id} from node {from} is received anew: {error}"));
+            return self.answer_part(from, request.session, id, InstallProgress::Received { end: 0 });
+        }
+        let complete = receiving.check.is_complete();
+        self.snapshots.effects.push(Effect::WriteSnapshot { id, offset: request.offset, bytes: request.data.to_vec() });
+        if complete {
+            self.snapshots.effects.push(Effect::FinishSnapshot { id });
+        }
+    }
+
+    /// A part is written: the leader may send more.
+    pub(super) fn part_written(&mut self, id: EntryId, end: u64) {
+        let Some(receiving) = self.snapshots.receiving.as_ref().filter(|receiving| receiving.id == id) else { return };
+        let (from, session) = (receiving.from, receiving.session);
+        self.answer_part(from, session, id, InstallProgress::Received { end });
+    }
+
+    /// Whether this is the one that was being received.
+    pub(super) fn received(&mut self, id: EntryId) -> bool {
+        let Some(receiving) = self.snapshots.receiving.as_mut().filter(|it| it.id == id && it.check.is_complete()) else { return false };
+        receiving.stored = true;
+        true
+    }
+
+    /// A leader that has gone away sends no more.
+    pub(super) fn forget_stale_receiving(&mut self) {
+        let patience = self.config.election_timeout_max * 20;
+        let now = self.now;
+        if let Some(stale) = self.snapshots.receiving.take_if(|it| !it.check.is_complete() && now.since(it.heard_at) > patience) {
+            self.snapshots.effects.push(Effect::DiscardSnapshot { id: stale.id });
+        }
+    }
+
+    /// Replaces the state by a snapshot that has come and is durable, unless the log has overtaken it. Sessions wait for results until then.
+    pub(super) fn begin_restoring(&mut self) {
+        if self.sessions.waits_for_results() {
+            return;
+        }
+        let Some(receiving) = self.snapshots.receiving.take_if(|receiving| receiving.stored) else { return };
+        let id = receiving.id;
+        self.snapshots.keep(Stored { id, bytes: receiving.check.bytes() }, self.config.snapshots.keep);
+        if id.index <= self.log.commit_index() && !self.config.has_bug(Bug::LateSnapshotCounts) {
+            self.compact();
+            return self.answer_part(receiving.from, receiving.session, id, InstallProgress::Installed);
+        }
+        let sender = Some((receiving.from, receiving.session));
+        self.snapshots.effects.push(Effect::ClearState);
+        self.snapshots.restoring = Some(Restoring { reader: SnapshotReader::of(id), sender, asked: false });
+        self.read_on();
+    }
+
+    fn read_on(&mut self) {
+        let Some(restoring) = &mut self.snapshots.restoring else { return };
+        let Some(id) = self.snapshots.kept.back().map(|stored| stored.id) else { return };
+        restoring.asked = true;
+        let max_bytes = self.config.snapshots.chunk_bytes * usize::try_from(WINDOW).unwrap_or(1);
+        let (reader, offset) = (self.config.id, restoring.reader.bytes());
+        self.snapshots.effects.push(Effect::ReadSnapshot { id, reader, offset, max_bytes });
+    }
+
+    /// A part of the snapshot that replaces the state was read.
+    pub(super) fn own_part_read(&mut self, id: EntryId, offset: u64, bytes: &[u8]) {
+        let Some(restoring) = &mut self.snapshots.restoring else { return };
+        if !std::mem::take(&mut restoring.asked) || offset != restoring.reader.bytes() {
+            return;
+        }
+        let fed = if bytes.is_empty() {
+            Err(SnapshotError::CutShort { got: offset })
+        } else {
+            restoring.feed(bytes, &mut self.snapshots.effects)
+        };
+        match fed {
+            Ok(false) => self.read_on(),
+            Ok(true) => self.installed(id),
+            Err(error) => self.lose_state(id, &error),
+        }
+    }
+
+    fn lose_state(&mut self, id: EntryId, error: &SnapshotError) {
+        let reason = format!("snapshot {id} was checked and stored, and can't be read back: {error}");
+        self.snapshots.effects.push(Effect::StateLost { reason });
+    }
+
+    /// The state is that of the snapshot: now the log, the sessions and the members follow.
+    fn installed(&mut self, id: EntryId) {
+        let Some(mut restoring) = self.snapshots.restoring.take() else { return };
+        let sessions = restoring.reader.take_sessions().and_then(|image| Ok(Sessions::from_image(image)?));
+        let (sessions, metadata) = match (sessions, restoring.reader.metadata()) {
+            (Ok(sessions), Some(metadata)) => (sessions, metadata.clone()),
+            (Err(error), _) => return self.lose_state(id, &error),
+            (Ok(_), None) => return,
+        };
+        self.sessions = sessions;
+        self.applied_term = self.applied_term.max(id.term);
+        self.proposals.lose_track(id.term, self.leader(), &mut self.rejected);
+        if self.log.term_at(id.index).is_some_and(|term| term != id.term) && id.index <= self.log.commit_index() {
+            let reason = format!("snapshot {id} and the log have diverged: no data of either may be dropped");
+            return self.snapshots.effects.push(Effect::StateLost { reason });
+        }
+        if !self.log.install(id) {
+            if !self.config.has_bug(Bug::MembersNotInSnapshot) {
+                self.membership.begin_anew(metadata.membership);
+            }
+            self.members_changed();
+            self.update_progress();
+            self.outbox.begin_at(id);
+        }
+        self.snapshots.applied_bytes = 0;
+        self.compact();
+        self.counters.snapshots_installed += 1;
+        self.note(LogLevel::Info, format!("installed snapshot {id}"));
+        if let Some((from, session)) = restoring.sender {
+            self.answer_part(from, session, id, InstallProgress::Installed);
+        }
+    }
+
+    /// Answers the leader, once all that this speaks for is durable.
+    fn answer_part(&mut self, from: NodeId, session: Session, snapshot: EntryId, progress: InstallProgress) {
+        let term = self.persistent.current_term;
+        let response = InstallSnapshotResponse { term, session, snapshot, progress };
+        self.outbox.send_when_durable(from, Message::InstallSnapshotResponse(response));
+    }
+}
