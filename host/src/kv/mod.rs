@@ -5,22 +5,27 @@
 //! may depend on time, randomness, a node's settings or its version beyond what the bytes themselves say: the limits are constants, and a
 //! command that this version does not know is answered with [`Failure::NotUnderstood`] and changes nothing.
 //!
+//! For snapshots the state comes out in pieces without being stopped: `view` has how, `pieces` what they hold.
+//!
 //! Results are those of Redis' string commands, which the front end in [`resp`](crate::resp) words.
 
 mod codec;
 mod fences;
 mod glob;
 mod number;
+mod pieces;
 mod table;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use amaters_cluster_core::{Committed, EntryId};
 use bytes::Bytes;
 
-use crate::state_machine::{ApplyResult, StateMachine};
+use crate::state_machine::{ApplyResult, Piece, RestoreError, StateMachine};
 
 use fences::Fences;
+use pieces::{Giving, Taking};
 
 pub use codec::{Condition, Failure, Query, Reply, Write};
 pub(crate) use glob::matches as glob_matches;
@@ -52,6 +57,10 @@ const MAX_SCAN_BYTES: usize = 256 << 10;
 pub struct KeyValue {
     entries: Table,
     fences: Fences,
+    /// How far the captured state has been given.
+    giving: Option<Giving>,
+    /// How far another state has come.
+    taking: Option<Taking>,
 }
 
 impl StateMachine for KeyValue {
@@ -64,6 +73,40 @@ impl StateMachine for KeyValue {
             Some(query) => self.answer(&query).encode(),
             None => Reply::Failed(Failure::NotUnderstood).encode(),
         }
+    }
+
+    fn capture(&mut self) {
+        self.entries.capture();
+        self.fences.capture();
+        self.giving = Some(Giving::default());
+    }
+
+    fn next_piece(&mut self, max_bytes: usize) -> Piece {
+        // Without a capture there is nothing, not even the end that every whole state has.
+        let Some(giving) = &mut self.giving else { return Piece { bytes: Vec::new(), last: true } };
+        giving.next(&mut self.entries, &mut self.fences, max_bytes)
+    }
+
+    fn release(&mut self) {
+        self.entries.release();
+        self.fences.release();
+        self.giving = None;
+    }
+
+    fn clear(&mut self) {
+        self.release();
+        self.entries.clear();
+        self.fences = Fences::default();
+        self.taking = Some(Taking::default());
+    }
+
+    fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        let taking = self.taking.as_mut().ok_or_else(|| RestoreError::new("a piece came where none belongs"))?;
+        taking.next(piece, &mut self.entries, &mut self.fences)
+    }
+
+    fn restored(&mut self) -> Result<(), RestoreError> {
+        self.taking.take().unwrap_or_default().finish()
     }
 }
 
