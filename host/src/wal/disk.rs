@@ -1,7 +1,7 @@
-//! What the journal asks of a file system. The tests have one of their own, which loses power and fails on demand.
+//! What the journal and the snapshots ask of a file system. The tests have one of their own, which loses power and fails on demand.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 /// A file system. Nothing here tries anything twice.
@@ -10,6 +10,10 @@ pub(crate) trait Disk: Send + Sync {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// A whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// A part of a file, of up to `max_bytes`; nothing behind its end.
+    fn read_at(&self, path: &Path, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>>;
+    /// How long a file is, in bytes.
+    fn size(&self, path: &Path) -> io::Result<u64>;
     /// A file that exists, for writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// An empty file, for writing; one of that name is replaced.
@@ -44,6 +48,18 @@ impl Disk for SystemDisk {
         fs::read(path)
     }
 
+    fn read_at(&self, path: &Path, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::with_capacity(max_bytes.min(4 << 20));
+        file.take(max_bytes as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(OpenOptions::new().write(true).open(path)?))
     }
@@ -73,7 +89,7 @@ impl DiskFile for File {
 
     #[cfg(not(unix))]
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        use std::io::{Seek, SeekFrom, Write};
+        use std::io::Write as _;
         self.seek(SeekFrom::Start(offset))?;
         self.write_all(bytes)
     }

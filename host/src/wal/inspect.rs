@@ -37,6 +37,10 @@ pub struct SegmentSummary {
     pub appends: u64,
     /// Marks.
     pub marks: u64,
+    /// Compactions.
+    pub compactions: u64,
+    /// Releases.
+    pub releases: u64,
     /// Entries of its appends.
     pub entries: u64,
     /// The lowest log index of its appends; 0 for none.
@@ -67,7 +71,16 @@ pub fn inspect(dir: &Path) -> Result<Inspection, WalError> {
 }
 
 pub(crate) fn of(reader: &WalReader) -> Result<Inspection, WalError> {
-    let mut seen = look(reader)?;
+    let mut seen = look(reader);
+    for _ in 1..LOOKS {
+        // A segment that was released goes between the look at the directory and that at the segment.
+        let Err(WalError::Io { source, .. }) = &seen else { break };
+        if source.kind() != std::io::ErrorKind::NotFound {
+            break;
+        }
+        seen = look(reader);
+    }
+    let mut seen = seen?;
     for _ in 1..LOOKS {
         if matches!(seen.verdict, Verdict::Clean(_)) {
             break;
@@ -109,6 +122,8 @@ impl SegmentSummary {
         match record.body {
             Body::HardState(_) => self.hard_states += 1,
             Body::Mark => self.marks += 1,
+            Body::Compact { .. } => self.compactions += 1,
+            Body::Release { .. } => self.releases += 1,
             Body::Append { first, count, .. } => {
                 self.appends += 1;
                 self.entries += u64::from(count);

@@ -8,8 +8,9 @@ use amaters_cluster_core::GroupId;
 
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
+use super::hard_state;
 use super::record::{self, Body, Record};
-use super::recovery::Position;
+use super::recovery::{self, Position};
 use super::segment::{self, HEADER_BYTES, Header};
 
 /// How much memory the buffer keeps between groups.
@@ -30,13 +31,15 @@ pub(crate) struct Journal {
     marked: bool,
     buffer: Vec<u8>,
     next: Option<JoinHandle<Result<Box<dyn DiskFile>, WalError>>>,
+    /// Removes segments that were released.
+    removing: Option<JoinHandle<()>>,
 }
 
 impl Journal {
     /// Goes on where recovery has ended.
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segment_size: u64, end: Position) -> Self {
         let synced = end.next_sequence - 1;
-        Self { disk, dir, segment_size, end, synced, marked: synced == 0, buffer: Vec::new(), next: None }
+        Self { disk, dir, segment_size, end, synced, marked: synced == 0, buffer: Vec::new(), next: None, removing: None }
     }
 
     /// Adds a record to the group. It is written and durable after [`Journal::flush`].
@@ -51,10 +54,16 @@ impl Journal {
             self.flush()?;
             self.roll()?;
         }
+        if self.end.offset <= HEADER_BYTES as u64 && self.buffer.is_empty() {
+            // Any segment may become the first one: then it has to be read with the hard state that holds now.
+            for (group, state) in self.end.ledger.hard_states() {
+                self.encode(group, Body::HardState(&state))?;
+            }
+        }
         self.encode(group, body)
     }
 
-    /// Makes all that was pushed durable: one write, one sync. Neither is ever tried again.
+    /// Makes all that was pushed durable: one write, one sync; where hard states are among it, their copies too. None of this is ever tried again.
     ///
     /// # Errors
     /// The disk is full, or the system failed.
@@ -75,6 +84,7 @@ impl Journal {
         self.marked = false;
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BYTES);
+        hard_state::write(self.disk.as_ref(), &self.dir, self.end.journal, self.end.ledger.take_new_hard_states())?;
         // Early enough to be ready when it is needed, and not before a node that idles needs it.
         if self.next.is_none() && self.end.offset > self.end.capacity / 4 {
             self.next = self.prepare_next();
@@ -89,6 +99,32 @@ impl Journal {
         let padded = end.next_multiple_of(BLOCK_BYTES).min(self.end.capacity.max(end));
         let zeros = usize::try_from(padded - end).expect("less than a block");
         self.buffer.resize(self.buffer.len() + zeros, 0);
+    }
+
+    /// Lets go of segments that say nothing any more, if there are any since the last group. What waits for that group has been told before.
+    ///
+    /// # Errors
+    /// The record that says so can't be written: as [`Journal::flush`].
+    pub(crate) fn release(&mut self) -> Result<(), WalError> {
+        let Some(first_segment) = self.end.ledger.releasable(self.end.number) else { return Ok(()) };
+        self.push(GroupId(0), Body::Release { first_segment })?;
+        self.flush()?;
+        self.wait_for_removal();
+        let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
+        let remove = move || {
+            if let Err(error) = recovery::remove_released(disk.as_ref(), &dir, first_segment) {
+                tracing::warn!("segments of the journal that are no longer needed stay until the next start: {error}");
+            }
+        };
+        // Without a thread the next start does it.
+        self.removing = thread::Builder::new().name("wal-release".to_owned()).spawn(remove).ok();
+        Ok(())
+    }
+
+    fn wait_for_removal(&mut self) {
+        if let Some(removing) = self.removing.take() {
+            let _ = removing.join(); // whatever it left is removed by the next start
+        }
     }
 
     /// Leaves a mark that proves the last group, so that damage to it is told from a torn write.
@@ -110,6 +146,7 @@ impl Journal {
             self.buffer.extend_from_slice(&header.encode());
         }
         record::encode(self.end.journal, &Record { group, sequence, synced: self.synced, body }, &mut self.buffer)?;
+        self.end.ledger.note(self.end.number, group, body);
         self.end.next_sequence += 1;
         Ok(())
     }
@@ -154,5 +191,6 @@ impl Drop for Journal {
         if let Some(preparing) = self.next.take() {
             let _ = preparing.join(); // a segment that nobody needs any more
         }
+        self.wait_for_removal();
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! # Grammar
 //!
-//! A journal is a directory of segments, numbered from 1 without a gap: `0000000000000001.wal`, the number in hexadecimal. A name that ends in
-//! `.wal.tmp` is a segment that is still being prepared. A segment is a header, records, and zeros up to its end. All numbers are little endian.
+//! A journal is a directory of segments, numbered from 1 without a gap: `0000000000000001.wal`, the number in hexadecimal. Once a release says so, the first ones
+//! are removed. A name that ends in `.wal.tmp` is a segment that is still being prepared. A segment is a header, records, and zeros up to its end. All numbers
+//! are little endian.
 //!
 //! ```text
 //! header:  magic "UKEHIWAL" | format u32 = 1 | journal u64 | number u64 | first sequence u64 | crc u32                   40 bytes
@@ -18,8 +19,8 @@
 //! | journal | 8 | drawn at random when the journal begins; the same in each of its segments |
 //! | first sequence | 8 | of the first record in the segment; the header is written with that record, once all earlier ones are durable |
 //! | length | 4 | of the whole record, itself and the checksum included: 33 to 1 GiB. **Zero ends the segment's records**, and so does the end of the file |
-//! | type | 1 | 1 hard state: the payload is the encoded state. 2 append: first index u64, count u32, encoded entries. 3 mark: no payload |
-//! | group | 8 | whose operation it is |
+//! | type | 1 | 1 hard state: the payload is the encoded state. 2 append: first index u64, count u32, encoded entries. 3 mark: no payload. 4 compact: first index u64, encoded base. 5 release: first segment u64 |
+//! | group | 8 | whose operation it is; 0 for marks and releases, which are the journal's own |
 //! | sequence | 8 | 1 for the first record, and 1 more for each, across segments: a hole shows |
 //! | synced | 8 | the highest sequence known to be durable when this record was written, less than its own |
 //! | crc | 4 | CRC-32 (IEEE) of the journal's number, then **all bytes of the record or header before it, the length included** |
@@ -27,7 +28,20 @@
 //! The journal's number in the checksum makes a record worthless in any other journal, and keeps a client from hiding a record in a value.
 //!
 //! Records written with one call and made durable with one sync are a *group*. A group never spans segments, and the next one is written only after
-//! the one before is durable. So of all groups the last alone can be torn, in any order of its pages. `synced` is what tells its remains from damage.
+//! the one before is durable. (A *submission*, the operations of one call, may be divided where a segment is full.) So of all groups the last alone can be torn, in any order of its pages. `synced` is what tells its remains from damage.
+//!
+//! # Compaction
+//!
+//! A segment, but for the first, begins with each group's hard state: any of them may become the first one. A compact record says that a group needs no entry before `first`. Once it is durable, a segment may go if all appends in it lie before `first` and the group's
+//! latest hard state and compact record stand behind it, for each group in it; and if all segments before it may go, and the one behind it begins as it should. Then a release is written, which names the
+//! first segment that stays, never one behind that which is being written. When it is durable, a thread of its own removes the files, and syncs the directory. A crash in between leaves
+//! files, any of them: the next start removes them (row p). The segment with a release stays until a later release is durable, so that the journal always tells where it begins.
+//!
+//! # The hard state's copy
+//!
+//! A node whose journal is damaged can fetch entries from others, but not its own term and vote. So each group's newest hard state stands in a file of its own too,
+//! `hard-state-` and the group's number: written beside and renamed, durable before the record that it copies is reported durable. `hard_state` has its grammar. A start
+//! writes it again where it is not what the journal says.
 //!
 //! # Recovery
 //!
@@ -45,11 +59,13 @@
 //! | h | damage | *s* is bad, and a record with `synced` ≥ *s* follows | refused |
 //! | i | a lost write | *s* is zeros, and a record with `synced` ≥ *s* follows | refused |
 //! | j | damage, a lost write, a file cut short | *s* is missing or bad, and a later segment is in use | refused |
-//! | k | a lost file | a number is missing | refused |
+//! | k | a lost file | a number is missing, and no release names a later one | refused |
 //! | l | damage | the first segment has no good header | refused |
 //! | m | files of different journals or places in one directory | a whole header with the wrong journal, number or first sequence | refused |
 //! | n | a downgrade | an unknown format, or a whole record of an unknown type | refused |
 //! | o | the disk fails | a read error | refused |
+//! | p | crash while released segments were removed | segments, with or without gaps between them, before the one that the last release names | removed, once the end is in order |
+//! | q | crash between a hard state and its copy; damage to the copy | the copy is missing, or is not what the journal's last hard state gives | written anew |
 //!
 //! What is refused is never changed: the error names file, place, what was expected and found, and what to do.
 //!
@@ -61,9 +77,12 @@
 //! A failed write or sync is reported once, and ends the writer. Neither is ever tried again: after a failed sync the system may have dropped the
 //! pages, and a second sync succeeds without them. The next start reads what is there (row g).
 
+mod cut;
 mod error;
+mod hard_state;
 mod inspect;
 mod journal;
+mod ledger;
 mod reader;
 mod record;
 mod recovery;
@@ -74,11 +93,13 @@ mod writer;
 pub(crate) mod disk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use amaters_cluster_core::Ticket;
 
+pub use cut::{Cut, carry_out_cut, plan_cut};
 pub use error::{Damage, WalError};
+pub use hard_state::{SavedStateError, saved_hard_state};
 pub use inspect::{Inspection, SegmentSummary, Verdict, inspect};
 pub use reader::{Located, WalReader};
 pub use record::{Body, Record};
@@ -106,6 +127,10 @@ impl Default for WalOptions {
 /// What was found in a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WalDiagnostics {
+    /// The number of the first segment; 0 for none.
+    pub first_segment: u64,
+    /// Segments that were released, and are still there: a start removes them.
+    pub left_over_segments: u64,
     /// Segments in use.
     pub segments: u64,
     /// Segments prepared ahead.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::WalDiagnostics;
 use super::disk::{Disk, SystemDisk};
 use super::error::{Damage, Flaw, WalError};
-use super::record::{self, Decoded, Record};
+use super::record::{self, Body, Decoded, Record};
 use super::scan;
 use super::segment::{self, HEADER_BYTES, Header};
 
@@ -49,17 +49,58 @@ impl WalReader {
     }
 
     /// As [`WalReader::read`], and says where the journal ends.
-    pub(crate) fn walk<E: From<WalError>>(&self, visit: impl FnMut(Located<'_>) -> Result<(), E>) -> Result<Walk, E> {
-        let mut walker = Walker { dir: &self.dir, visit, next_sequence: 1, diagnostics: WalDiagnostics::default(), end: None, over: None };
-        for (expected, number) in (1..).zip(self.segments()?) {
-            let path = segment::path(&self.dir, number);
-            if number != expected {
-                return Err(walker.missing(expected, number).into());
+    pub(crate) fn walk<E: From<WalError>>(&self, mut visit: impl FnMut(Located<'_>) -> Result<(), E>) -> Result<Walk, E> {
+        let segments = self.segments()?;
+        // What is before a gap was released, or the journal is damaged: a release behind the gap tells.
+        let begin = segments.iter().zip(segments.iter().skip(1)).rposition(|(one, next)| one + 1 != *next).map_or(0, |gap| gap + 1);
+        let mut released = 1;
+        let walk = self.walk_from(&segments[begin..], |located| {
+            if let Body::Release { first_segment } = located.record.body {
+                released = released.max(first_segment);
             }
-            let image = self.disk.read(&path).map_err(WalError::io("read", &path))?;
-            walker.segment(number, image)?;
+            visit(located)
+        })?;
+        if segments.get(begin).is_some_and(|first| *first > released) {
+            return Err(self.first_gap(&segments, released)?.into());
         }
-        Ok(Walk { diagnostics: walker.diagnostics, end: walker.end })
+        let left_over_segments = segments.iter().filter(|segment| **segment < released).count() as u64;
+        Ok(Walk { diagnostics: WalDiagnostics { left_over_segments, ..walk.diagnostics }, end: walk.end, released })
+    }
+
+    /// Walks through segments whose numbers have no gap.
+    pub(super) fn walk_from<E: From<WalError>>(
+        &self,
+        segments: &[u64],
+        visit: impl FnMut(Located<'_>) -> Result<(), E>,
+    ) -> Result<Walk, E> {
+        let diagnostics = WalDiagnostics { first_segment: segments.first().copied().unwrap_or_default(), ..WalDiagnostics::default() };
+        let mut walker = Walker { dir: &self.dir, visit, next_sequence: 1, diagnostics, end: None, over: None };
+        for &number in segments {
+            walker.segment(number, self.image(number)?)?;
+        }
+        Ok(Walk { diagnostics: walker.diagnostics, end: walker.end, released: 1 })
+    }
+
+    /// The damage of a journal in which a segment is missing that nothing has released.
+    fn first_gap(&self, segments: &[u64], released: u64) -> Result<WalError, WalError> {
+        let segments = &segments[segments.partition_point(|number| *number < released)..];
+        let whole = segments.iter().zip(released..).take_while(|(number, expected)| **number == *expected).count();
+        let before = self.walk_from(&segments[..whole], |_| Ok::<_, WalError>(()))?;
+        let (expected, found) = (released + whole as u64, segments.get(whole).copied().unwrap_or_default());
+        let damage = Damage {
+            path: segment::path(&self.dir, expected),
+            offset: 0,
+            sequence: before.diagnostics.last_sequence + 1,
+            expected: "a segment of this name".to_owned(),
+            got: "no such file".to_owned(),
+            proof: format!("{} comes after it, and no record says that it was released", segment::path(&self.dir, found).display()),
+        };
+        Ok(Box::new(damage).into())
+    }
+
+    fn image(&self, number: u64) -> Result<Vec<u8>, WalError> {
+        let path = segment::path(&self.dir, number);
+        self.disk.read(&path).map_err(WalError::io("read", &path))
     }
 
     /// The numbers of the segments, ascending.
@@ -83,6 +124,8 @@ pub(crate) struct Walk {
     pub(crate) diagnostics: WalDiagnostics,
     /// None where there is no journal yet.
     pub(crate) end: Option<End>,
+    /// Segments before this one say nothing that counts.
+    pub(crate) released: u64,
 }
 
 /// The last segment that is in use, and where the next record goes.
@@ -124,6 +167,7 @@ impl<E: From<WalError>, V: FnMut(Located<'_>) -> Result<(), E>> Walker<'_, V> {
             }
             // A crash may have torn a header that was written with the first group of its segment.
             (Err(flaw), Some(end)) => (end.journal, Stop { offset: 0, unproven_from: 0, flaw: Some(flaw) }),
+            (Err(_), None) if number > 1 && scan::used(&image) == 0 => return Err(self.all_before(number).into()),
             (Err(flaw), None) => {
                 return Err(self.damage(number, 0, flaw, "a journal begins with a durable header".to_owned()).into());
             }
@@ -171,11 +215,15 @@ struct Stop {
 
 impl<V> Walker<'_, V> {
     /// Checks a good header against what came before it.
-    fn enter(&self, number: u64, header: Header) -> Result<u64, WalError> {
+    fn enter(&mut self, number: u64, header: Header) -> Result<u64, WalError> {
         let journal = self.end.as_ref().map_or(header.journal, |end| end.journal);
         let whole = || "its header is whole".to_owned();
         if (header.journal, header.number) != (journal, number) {
             return Err(self.damage(number, 0, Flaw::Foreign, whole()));
+        }
+        // Where earlier segments were released, the first one tells how many records went with them.
+        if self.end.is_none() && number > 1 {
+            self.next_sequence = header.first_sequence;
         }
         // A segment is begun when all that came before is durable.
         match &self.end {
@@ -218,14 +266,15 @@ impl<V> Walker<'_, V> {
         Ok(())
     }
 
-    fn missing(&self, number: u64, found: u64) -> WalError {
+    /// A segment that was prepared ahead is all that there is.
+    fn all_before(&self, number: u64) -> WalError {
         let damage = Damage {
-            path: segment::path(self.dir, number),
+            path: segment::path(self.dir, number - 1),
             offset: 0,
             sequence: self.next_sequence,
             expected: "a segment of this name".to_owned(),
             got: "no such file".to_owned(),
-            proof: format!("{} comes after it", segment::path(self.dir, found).display()),
+            proof: format!("{} was prepared behind it, and no record says that it was released", segment::path(self.dir, number).display()),
         };
         Box::new(damage).into()
     }

@@ -11,12 +11,17 @@ pub(crate) const OVERHEAD: usize = 4 + 1 + 8 + 8 + 8 + 4;
 /// Bytes of an append's payload besides the entries: first index, count.
 const APPEND_OVERHEAD: usize = 8 + 4;
 
+/// Bytes of a compaction's payload besides the base, and all of a release's.
+const NUMBER_BYTES: usize = 8;
+
 /// The largest record: 1 GiB. A node submits a whole burst as one operation, so this must be more than any burst that fits its memory.
 pub(crate) const MAX_RECORD_BYTES: usize = 1 << 30;
 
 const HARD_STATE: u8 = 1;
 const APPEND: u8 = 2;
 const MARK: u8 = 3;
+const COMPACT: u8 = 4;
+const RELEASE: u8 = 5;
 
 const SEQUENCE_AT: usize = 13;
 const SYNCED_AT: usize = 21;
@@ -49,6 +54,18 @@ pub enum Body<'a> {
         /// The entries, encoded by the core.
         entries: &'a [u8],
     },
+    /// Entries before `first` are no longer needed: a snapshot holds what they did.
+    Compact {
+        /// The first index that is still needed.
+        first: LogIndex,
+        /// What the log begins with, encoded by the core.
+        base: &'a [u8],
+    },
+    /// The journal begins with this segment: earlier ones say nothing that counts, and are removed. The journal's own; its group is 0.
+    Release {
+        /// The number of the first segment that is still needed.
+        first_segment: u64,
+    },
     /// Nothing but its `synced`: written when the journal is closed, so that its last records are known to have been durable.
     Mark,
 }
@@ -71,16 +88,18 @@ impl<'a> Body<'a> {
         match operation {
             Operation::HardState(bytes) => Self::HardState(bytes),
             Operation::Append { first, count, entries } => Self::Append { first: *first, count: *count, entries },
+            Operation::Compact { first, base } => Self::Compact { first: *first, base },
         }
     }
 
-    /// The operation that the record keeps; none for a mark.
+    /// The operation that the record keeps; none for a mark or a release.
     #[must_use]
     pub fn to_operation(self) -> Option<Operation> {
         match self {
             Self::HardState(bytes) => Some(Operation::HardState(bytes.to_vec())),
             Self::Append { first, count, entries } => Some(Operation::Append { first, count, entries: entries.to_vec() }),
-            Self::Mark => None,
+            Self::Compact { first, base } => Some(Operation::Compact { first, base: base.to_vec() }),
+            Self::Release { .. } | Self::Mark => None,
         }
     }
 
@@ -92,6 +111,8 @@ impl<'a> Body<'a> {
         let payload = match self {
             Self::HardState(bytes) => bytes.len(),
             Self::Append { entries, .. } => APPEND_OVERHEAD + entries.len(),
+            Self::Compact { base, .. } => NUMBER_BYTES + base.len(),
+            Self::Release { .. } => NUMBER_BYTES,
             Self::Mark => 0,
         };
         let bytes = OVERHEAD + payload;
@@ -110,6 +131,8 @@ pub(crate) fn encode(journal: u64, record: &Record<'_>, out: &mut Vec<u8>) -> Re
         Body::HardState(_) => HARD_STATE,
         Body::Append { .. } => APPEND,
         Body::Mark => MARK,
+        Body::Compact { .. } => COMPACT,
+        Body::Release { .. } => RELEASE,
     };
     out.extend_from_slice(&length.to_le_bytes());
     out.push(tag);
@@ -123,6 +146,11 @@ pub(crate) fn encode(journal: u64, record: &Record<'_>, out: &mut Vec<u8>) -> Re
             out.extend_from_slice(&count.to_le_bytes());
             out.extend_from_slice(entries);
         }
+        Body::Compact { first, base } => {
+            out.extend_from_slice(&first.0.to_le_bytes());
+            out.extend_from_slice(base);
+        }
+        Body::Release { first_segment } => out.extend_from_slice(&first_segment.to_le_bytes()),
         Body::Mark => {}
     }
     let sum = checksum(journal, &out[start..]);
@@ -180,7 +208,11 @@ fn parse(covered: &[u8]) -> Result<Record<'_>, Decoded<'_>> {
             entries: payload.get(APPEND_OVERHEAD..).ok_or_else(bad)?,
         },
         MARK if payload.is_empty() => Body::Mark,
-        MARK => return Err(bad()),
+        COMPACT => {
+            Body::Compact { first: LogIndex(u64_at(payload, 0).ok_or_else(bad)?), base: payload.get(NUMBER_BYTES..).ok_or_else(bad)? }
+        }
+        RELEASE if payload.len() == NUMBER_BYTES => Body::Release { first_segment: u64_at(payload, 0).ok_or_else(bad)? },
+        MARK | RELEASE => return Err(bad()),
         unknown => return Err(Decoded::UnknownType(unknown)),
     };
     Ok(Record { group, sequence, synced, body })

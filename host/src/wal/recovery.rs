@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
+use super::hard_state;
+use super::ledger::Ledger;
 use super::reader::{End, Located, WalReader};
 use super::segment::{self, HEADER_BYTES, Header};
 use super::{WalDiagnostics, scan};
@@ -18,6 +20,8 @@ pub(crate) struct Position {
     pub(crate) offset: u64,
     pub(crate) capacity: u64,
     pub(crate) next_sequence: u64,
+    /// What stands in which segment.
+    pub(crate) ledger: Ledger,
 }
 
 /// Gives every record, and leaves a journal to which records can be added: what was given is durable, and nothing stands behind it.
@@ -28,15 +32,35 @@ pub(crate) fn recover<E: From<WalError>>(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     segment_size: u64,
-    visit: impl FnMut(Located<'_>) -> Result<(), E>,
+    mut visit: impl FnMut(Located<'_>) -> Result<(), E>,
 ) -> Result<(Position, WalDiagnostics), E> {
     let reader = WalReader::on(Arc::clone(disk), dir);
-    let walk = reader.walk(visit)?;
-    let position = match walk.end {
-        None => begin(disk.as_ref(), dir, segment_size)?,
-        Some(end) => settle(disk.as_ref(), dir, end, &reader.segments()?)?,
+    let mut ledger = Ledger::default();
+    let walk = reader.walk(|located| {
+        ledger.note(located.segment, located.record.group, located.record.body);
+        visit(located)
+    })?;
+    let disk = disk.as_ref();
+    let mut position = match walk.end {
+        None => begin(disk, dir, segment_size)?,
+        Some(end) => settle(disk, dir, end, &reader.segments()?, ledger)?,
     };
+    // Only now is the release that says so known to be durable.
+    remove_released(disk, dir, walk.released)?;
+    hard_state::renew(disk, dir, position.journal, position.ledger.take_new_hard_states())?;
     Ok((position, walk.diagnostics))
+}
+
+/// Removes the segments before `released`.
+pub(crate) fn remove_released(disk: &dyn Disk, dir: &Path, released: u64) -> Result<(), WalError> {
+    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    let mut numbers: Vec<_> = names.iter().filter_map(|name| segment::number_of(name)).filter(|number| *number < released).collect();
+    numbers.sort_unstable();
+    for &number in &numbers {
+        let path = segment::path(dir, number);
+        disk.remove(&path).map_err(WalError::io("remove", &path))?;
+    }
+    if numbers.is_empty() { Ok(()) } else { disk.sync_dir(dir).map_err(WalError::io("sync", dir)) }
 }
 
 /// The first segment of a new journal.
@@ -46,14 +70,22 @@ fn begin(disk: &dyn Disk, dir: &Path, segment_size: u64) -> Result<Position, Wal
     let header = Header { journal: random, number: 1, first_sequence: 1 };
     let capacity = segment_size.max(HEADER_BYTES as u64);
     let file = segment::prepare(disk, dir, 1, capacity, Some(&header))?;
-    Ok(Position { journal: header.journal, file, number: 1, offset: HEADER_BYTES as u64, capacity, next_sequence: 1 })
+    Ok(Position {
+        journal: header.journal,
+        file,
+        number: 1,
+        offset: HEADER_BYTES as u64,
+        capacity,
+        next_sequence: 1,
+        ledger: Ledger::default(),
+    })
 }
 
 /// Puts the end of the journal in order: the last group is written again, a torn tail is overwritten with zeros, and later segments go.
 ///
 /// Why again: the process before this one may have died of a failed sync. Then the group can be read, since the system keeps the pages, but it is
 /// not on disk, and the system takes the pages for clean: syncing them would succeed and do nothing.
-fn settle(disk: &dyn Disk, dir: &Path, end: End, segments: &[u64]) -> Result<Position, WalError> {
+fn settle(disk: &dyn Disk, dir: &Path, end: End, segments: &[u64], ledger: Ledger) -> Result<Position, WalError> {
     let End { journal, number, mut image, offset, unproven_from, next_sequence } = end;
     for later in segments.iter().copied().filter(|segment| *segment > number) {
         let path = segment::path(dir, later);
@@ -71,12 +103,17 @@ fn settle(disk: &dyn Disk, dir: &Path, end: End, segments: &[u64]) -> Result<Pos
         Ok(file)
     };
     let file = rewrite().map_err(WalError::space("put the end in order of", dir, &path, (torn_end - unproven_from) as u64))?;
-    Ok(Position { journal, file, number, offset: offset as u64, capacity: image.len() as u64, next_sequence })
+    Ok(Position { journal, file, number, offset: offset as u64, capacity: image.len() as u64, next_sequence, ledger })
 }
 
 /// What a crash has left of segments that were being prepared.
 fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
-    for name in disk.list(dir).map_err(WalError::io("list", dir))?.iter().filter(|name| segment::is_temporary(name)) {
+    for name in disk
+        .list(dir)
+        .map_err(WalError::io("list", dir))?
+        .iter()
+        .filter(|name| segment::is_temporary(name) || hard_state::is_temporary(name))
+    {
         let path = dir.join(name);
         disk.remove(&path).map_err(WalError::io("remove", &path))?;
     }

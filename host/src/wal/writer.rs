@@ -115,6 +115,7 @@ impl Submission {
         let of = |operation: &Operation| match operation {
             Operation::HardState(bytes) => bytes.len(),
             Operation::Append { entries, .. } => entries.len(),
+            Operation::Compact { base, .. } => base.len(),
         };
         self.operations.iter().map(of).sum()
     }
@@ -148,7 +149,12 @@ fn write_all(shared: &Shared, mut journal: Journal, mut on_durable: OnDurable) {
     loop {
         let group = shared.take_group();
         let Some(last) = group.last().map(|submission| submission.ticket) else { break };
-        if let Err(error) = write_group(&mut journal, &group) {
+        let written = write_group(&mut journal, &group);
+        let released = written.and_then(|()| {
+            on_durable(Ok(last));
+            journal.release()
+        });
+        if let Err(error) = released {
             let mut queue = shared.lock();
             queue.ended = true;
             queue.submissions.clear();
@@ -156,7 +162,6 @@ fn write_all(shared: &Shared, mut journal: Journal, mut on_durable: OnDurable) {
             on_durable(Err(error));
             return;
         }
-        on_durable(Ok(last));
     }
     if let Err(error) = journal.close() {
         tracing::warn!("the journal was not closed with a mark; nothing is lost: {error}");

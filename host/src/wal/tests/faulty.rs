@@ -71,6 +71,19 @@ impl FaultyDisk {
         self.lock().power = Some(calls);
     }
 
+    /// Whether the power is out.
+    pub(crate) fn is_off(&self) -> bool {
+        self.lock().power == Some(0)
+    }
+
+    /// Has something looked at as if the power never went.
+    pub(crate) fn while_on<T>(&self, look: impl FnOnce() -> T) -> T {
+        let power = self.lock().power.take();
+        let seen = look();
+        self.lock().power = power;
+        seen
+    }
+
     /// The calls so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.lock().calls.clone()
@@ -199,6 +212,16 @@ impl Disk for FaultyDisk {
         Ok(state.inodes[inode].shown.clone())
     }
 
+    fn read_at(&self, path: &Path, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        let rest = bytes.get(usize::try_from(offset).expect("tests read small files")..).unwrap_or_default();
+        Ok(rest[..rest.len().min(max_bytes)].to_vec())
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.read(path)?.len() as u64)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let inode = *self.call(Call::Open)?.names.get(path).ok_or(ErrorKind::NotFound)?;
         Ok(self.file(inode))
@@ -224,9 +247,11 @@ impl Disk for FaultyDisk {
         self.call(Call::Remove)?.names.remove(path).map(drop).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.call(Call::SyncDir)?;
-        state.durable_names = state.names.clone();
+        let State { names, durable_names, .. } = &mut *state;
+        durable_names.retain(|path, _| path.parent() != Some(dir));
+        durable_names.extend(names.iter().filter(|(path, _)| path.parent() == Some(dir)).map(|(path, inode)| (path.clone(), *inode)));
         Ok(())
     }
 }

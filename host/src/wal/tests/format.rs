@@ -2,6 +2,9 @@
 
 use amaters_cluster_core::{GroupId, LogIndex};
 
+use super::faulty::FaultyDisk;
+use super::support::dir;
+use crate::wal::hard_state;
 use crate::wal::record::{Body, Record, encode};
 use crate::wal::segment::Header;
 
@@ -41,4 +44,24 @@ fn an_append() {
 fn a_mark() {
     let fields = ["21000000", "03", "0500000000000000", "0700000000000000", "0600000000000000", "819e5ebe"];
     assert_eq!(record(Body::Mark), fields.concat());
+}
+
+#[test]
+fn a_compaction() {
+    let fields = ["2b000000", "04", "0500000000000000", "0700000000000000", "0600000000000000", "0900000000000000", "cafe", "9ba079c8"];
+    assert_eq!(record(Body::Compact { first: LogIndex(9), base: &[0xca, 0xfe] }), fields.concat());
+}
+
+#[test]
+fn a_release() {
+    let fields = ["29000000", "05", "0500000000000000", "0700000000000000", "0600000000000000", "0900000000000000", "c15cf1a9"];
+    assert_eq!(record(Body::Release { first_segment: 9 }), fields.concat());
+}
+
+#[test]
+fn the_copy_of_a_hard_state() {
+    let disk = FaultyDisk::default();
+    hard_state::write(&disk, dir(), JOURNAL, [(GroupId(5), &[0xde, 0xad][..])].into_iter()).unwrap();
+    let fields = ["554b454849485354", "01000000", "0807060504030201", "0500000000000000", "dead", "42649bc4"];
+    assert_eq!(hex(&disk.durable(&dir().join("hard-state-5")).unwrap()), fields.concat());
 }

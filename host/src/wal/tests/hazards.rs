@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use amaters_cluster_core::{GroupId, Ticket};
 
 use super::faulty::{Call, FaultyDisk};
-use super::support::{SEGMENT, damage, dir, file, open, operation, operations, places, read, write, writer, written};
+use super::support::{SEGMENT, append, damage, dir, file, open, operation, operations, places, read, write, writer, written};
 use crate::wal::error::WalError;
 use crate::wal::segment;
 
@@ -139,11 +139,12 @@ fn space_that_is_back_when_a_segment_is_needed_is_used() {
     let (mut journal, ..) = open(&disk).unwrap();
     // The first segment to be prepared ahead fails; by the time that it is needed there is space again.
     disk.fail_next(Call::Create, ErrorKind::StorageFull);
-    for n in 1..=40 {
-        write(&mut journal, &[operation(n)]).unwrap();
+    let appends: Vec<_> = (1..=40).map(append).collect();
+    for append in &appends {
+        write(&mut journal, std::slice::from_ref(append)).unwrap();
     }
     drop(journal);
-    assert_eq!(read(&disk).unwrap().0, operations(1..=40));
+    assert_eq!(read(&disk).unwrap().0, appends);
 }
 
 #[test]
@@ -162,6 +163,6 @@ fn any_other_failure_to_prepare_a_segment_ends_the_writer_when_it_is_needed() {
     let disk = FaultyDisk::default();
     let (mut journal, ..) = open(&disk).unwrap();
     disk.fail_next(Call::Rename, ErrorKind::Other);
-    let failed = (1..=40).find(|n| write(&mut journal, &[operation(*n)]).is_err());
-    assert_eq!(failed, Some(16), "the first record of the second segment");
+    let failed = (1..=40).find(|n| write(&mut journal, &[append(*n)]).is_err());
+    assert_eq!(failed, Some(14), "the first record of the second segment");
 }

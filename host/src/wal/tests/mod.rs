@@ -1,10 +1,12 @@
 //! The journal's promises, on a disk that loses power, fails and forgets.
 
+mod compaction;
 mod crashes;
-mod faulty;
+mod cut;
+pub(crate) mod faulty;
 mod format;
 mod hazards;
 mod properties;
 mod recovery_table;
-mod support;
+pub(crate) mod support;
 mod system;

@@ -18,6 +18,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             count,
             entries,
         }),
+        (any::<u64>(), vec(any::<u8>(), 0..40)).prop_map(|(first, base)| Operation::Compact { first: LogIndex(first), base }),
         // Records that look like the bytes of a journal.
         vec(0_u8..40, 0..120).prop_map(Operation::HardState),
     ]

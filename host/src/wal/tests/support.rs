@@ -11,8 +11,8 @@ use crate::wal::error::{Damage, WalError};
 use crate::wal::journal::Journal;
 use crate::wal::reader::WalReader;
 use crate::wal::record::Body;
-use crate::wal::segment;
-use crate::wal::{WalDiagnostics, WalOptions, WalWriter, recovery};
+use crate::wal::segment::{self, HEADER_BYTES};
+use crate::wal::{Located, SavedStateError, WalDiagnostics, WalOptions, WalWriter, hard_state, recovery};
 
 /// Some 15 short records fit.
 pub(crate) const SEGMENT: u64 = 1024;
@@ -37,6 +37,28 @@ pub(crate) fn operations(numbers: impl IntoIterator<Item = u64>) -> Vec<Operatio
     numbers.into_iter().map(operation).collect()
 }
 
+/// Collects operations, but for the hard state that each segment repeats at its beginning.
+#[derive(Default)]
+pub(crate) struct Collector {
+    pub(crate) found: Vec<Operation>,
+    state: Option<Vec<u8>>,
+}
+
+impl Collector {
+    /// Takes a record. Whether it is more than a repetition.
+    pub(crate) fn take(&mut self, located: &Located<'_>) -> bool {
+        if let Body::HardState(bytes) = located.record.body {
+            let repeats = located.offset == HEADER_BYTES as u64 && self.state.as_deref() == Some(bytes);
+            self.state = Some(bytes.to_vec());
+            if repeats {
+                return false;
+            }
+        }
+        self.found.extend(located.record.body.to_operation());
+        true
+    }
+}
+
 /// Recovers, and gives what there was.
 pub(crate) fn open(disk: &FaultyDisk) -> Result<(Journal, Vec<Operation>, WalDiagnostics), WalError> {
     open_with(disk, SEGMENT)
@@ -44,12 +66,17 @@ pub(crate) fn open(disk: &FaultyDisk) -> Result<(Journal, Vec<Operation>, WalDia
 
 pub(crate) fn open_with(disk: &FaultyDisk, segment_size: u64) -> Result<(Journal, Vec<Operation>, WalDiagnostics), WalError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let mut found = Vec::new();
+    let mut collector = Collector::default();
     let (end, diagnostics) = recovery::recover(&disk, dir(), segment_size, |located| {
-        found.extend(located.record.body.to_operation());
+        collector.take(&located);
         Ok::<_, WalError>(())
     })?;
-    Ok((Journal::new(disk, dir().to_owned(), segment_size, end), found, diagnostics))
+    Ok((Journal::new(disk, dir().to_owned(), segment_size, end), collector.found, diagnostics))
+}
+
+/// The hard state's copy.
+pub(crate) fn saved_state(disk: &FaultyDisk) -> Result<Option<Vec<u8>>, SavedStateError> {
+    hard_state::read(disk, dir(), GroupId(0))
 }
 
 /// Writes a group.
@@ -58,6 +85,23 @@ pub(crate) fn write(journal: &mut Journal, group: &[Operation]) -> Result<(), Wa
         journal.push(GroupId(0), Body::of(operation))?;
     }
     journal.flush()
+}
+
+/// The n-th operation as a compaction: with the hard state before it, as the core submits them.
+pub(crate) fn compaction(n: u64) -> [Operation; 2] {
+    let hard_state = Operation::HardState(b"state".to_vec());
+    [hard_state, Operation::Compact { first: LogIndex(n), base: format!("base {n}").into_bytes() }]
+}
+
+/// The n-th entry.
+pub(crate) fn append(n: u64) -> Operation {
+    Operation::Append { first: LogIndex(n), count: 1, entries: format!("entry {n}, ").repeat(3).into_bytes() }
+}
+
+/// The numbers of the segments that are there.
+pub(crate) fn segments(disk: &FaultyDisk) -> Vec<u64> {
+    let numbers = disk.names().into_iter().filter_map(|path| segment::number_of(path.file_name()?.to_str()?));
+    numbers.collect()
 }
 
 /// A disk with operations 1 to `last`, each a group of its own, and no mark at the end.
@@ -72,22 +116,24 @@ pub(crate) fn written(last: u64) -> FaultyDisk {
 
 /// Reads without changing anything.
 pub(crate) fn read(disk: &FaultyDisk) -> Result<(Vec<Operation>, WalDiagnostics), WalError> {
-    let mut found = Vec::new();
+    let mut collector = Collector::default();
     let diagnostics = WalReader::on(Arc::new(disk.clone()), dir()).read(|located| {
-        found.extend(located.record.body.to_operation());
+        collector.take(&located);
         Ok::<_, WalError>(())
     })?;
-    Ok((found, diagnostics))
+    Ok((collector.found, diagnostics))
 }
 
-/// Where each record stands: segment, start, end.
+/// Where each record stands that is more than a repetition: segment, start, end.
 pub(crate) fn places(disk: &FaultyDisk) -> Vec<(u64, usize, usize)> {
-    let mut places = Vec::new();
+    let (mut places, mut collector) = (Vec::new(), Collector::default());
     let reader = WalReader::on(Arc::new(disk.clone()), dir());
     let read = reader.read(|located| {
         let start = usize::try_from(located.offset).unwrap();
         let bytes = usize::try_from(located.record.body.record_bytes()?).unwrap();
-        places.push((located.segment, start, start + bytes));
+        if collector.take(&located) {
+            places.push((located.segment, start, start + bytes));
+        }
         Ok::<_, WalError>(())
     });
     read.unwrap();

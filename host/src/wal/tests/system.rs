@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::mpsc;
 
-use amaters_cluster_core::{GroupId, Operation, Ticket};
+use amaters_cluster_core::{GroupId, LogIndex, Operation, Ticket};
 
 use super::support::{operation, operations};
 use crate::error::RaftError;
@@ -24,6 +24,12 @@ fn recovered(persistence: &mut dyn RaftPersistence) -> Vec<Operation> {
             Ok(())
         })
         .unwrap();
+    // Each segment begins with the hard state that holds.
+    let mut state = None;
+    found.retain(|operation| match operation {
+        Operation::HardState(bytes) => state.replace(bytes.clone()).as_ref() != Some(bytes),
+        _ => true,
+    });
     found
 }
 
@@ -47,8 +53,8 @@ fn what_was_submitted_is_there_after_every_restart() {
     assert!(fs::read_dir(&path).unwrap().count() > 3, "over several segments");
     let seen = wal::inspect(&path).unwrap();
     let Verdict::Clean(diagnostics) = seen.verdict else { panic!("{:?}", seen.verdict) };
-    // One mark for each orderly end.
-    assert_eq!((diagnostics.records, diagnostics.torn_bytes), (4004, 0));
+    // One mark for each orderly end, and a hard state at the beginning of each segment but the first.
+    assert_eq!((diagnostics.records, diagnostics.torn_bytes), (4004 + seen.segments.len() as u64 - 1, 0));
     assert_eq!(seen.segments.iter().map(|segment| segment.marks).sum::<u64>(), 4);
     assert_eq!(seen.segments.iter().map(|segment| segment.last_index.0).max(), Some(4000));
 }
@@ -118,4 +124,24 @@ fn memory_is_durable_at_once_and_outlives_an_instance() {
         instance.submit(Ticket(1), operations(run * 2 + 1..=run * 2 + 2));
         assert_eq!(reports.try_recv().unwrap().unwrap(), Ticket(1));
     }
+}
+
+#[test]
+fn memory_forgets_what_a_compaction_lets_go_and_no_cut_comes_undone() {
+    let journal = MemoryPersistence::default();
+    let (on_durable, _reports) = reporting();
+    let mut instance = journal.open(on_durable);
+    let append = |first, count| Operation::Append { first: LogIndex(first), count, entries: Vec::new() };
+    let compact = |first| Operation::Compact { first: LogIndex(first), base: Vec::new() };
+    let state = |n: u8| Operation::HardState(vec![n]);
+    // Entries 10 to 19 are cut to 16 by an append that would itself be done with.
+    let all = vec![state(1), append(1, 9), append(10, 10), append(15, 2), state(2), compact(17)];
+    instance.submit(Ticket(1), all.clone());
+    assert_eq!(
+        recovered(&mut instance),
+        [vec![state(1)], all[2..].to_vec()].concat(),
+        "terms of entries are checked against the state before them"
+    );
+    instance.submit(Ticket(2), vec![append(17, 5), state(3), compact(20)]);
+    assert_eq!(recovered(&mut instance), [state(2), append(17, 5), state(3), compact(20)]);
 }

@@ -1,0 +1,74 @@
+//! The last resort: a damaged journal loses everything from the damage on.
+//!
+//! A node does this by itself under no policy: what is cut may have been acknowledged, and others may have committed it for that.
+
+use std::path::Path;
+
+use super::disk::{Disk, SystemDisk};
+use super::error::{Damage, WalError};
+use super::inspect::{self, Inspection, Verdict};
+use super::reader::WalReader;
+use super::record::Body;
+use super::segment;
+
+/// A cut, and what goes with it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// What is damaged.
+    pub damage: Damage,
+    /// The last log index of what stays; 0 for none.
+    pub last_index: u64,
+    /// The segments that go as a whole, ascending.
+    pub removed: Vec<u64>,
+    /// Whether anything stays at all. Where nothing does, there is nothing to cut: the journal is lost.
+    pub leaves_something: bool,
+    number: u64,
+}
+
+/// What a cut of the journal in `dir` would lose; none where it is not damaged. Changes nothing.
+///
+/// # Errors
+/// The system fails, or the format is unknown.
+pub fn plan_cut(dir: &Path) -> Result<Option<Cut>, WalError> {
+    plan(&WalReader::new(dir))
+}
+
+pub(crate) fn plan(reader: &WalReader) -> Result<Option<Cut>, WalError> {
+    let Inspection { segments, verdict: Verdict::Damaged(damage) } = inspect::of(reader)? else { return Ok(None) };
+    let name = damage.path.file_name().and_then(|name| name.to_str());
+    let number = name.and_then(segment::number_of).unwrap_or_default();
+    let (before, removed): (Vec<_>, Vec<_>) = reader.segments()?.into_iter().filter(|it| *it != number).partition(|it| *it < number);
+    let mut last_index = segments.iter().filter(|it| it.number <= number).map(|it| it.last_index.0).max().unwrap_or_default();
+    if damage.offset == 0 {
+        // What stands before a gap was not looked at.
+        reader.walk_from(&before, |located| {
+            if let Body::Append { first, count, .. } = located.record.body {
+                last_index = last_index.max(first.0.saturating_add(u64::from(count)).saturating_sub(1));
+            }
+            Ok::<_, WalError>(())
+        })?;
+    }
+    Ok(Some(Cut { last_index, removed, leaves_something: damage.offset > 0 || !before.is_empty(), number, damage }))
+}
+
+/// Cuts the journal in `dir` as planned. Nobody else may use it: the caller holds the lock of its data directory.
+///
+/// # Errors
+/// The system fails: the journal is as damaged as before, and may be cut again.
+pub fn carry_out_cut(dir: &Path, cut: &Cut) -> Result<(), WalError> {
+    carry_out(&SystemDisk, dir, cut)
+}
+
+pub(crate) fn carry_out(disk: &dyn Disk, dir: &Path, cut: &Cut) -> Result<(), WalError> {
+    // The latest first: a crash leaves no gap that would look like something else.
+    for &number in cut.removed.iter().rev() {
+        let path = segment::path(dir, number);
+        disk.remove(&path).map_err(WalError::io("remove", &path))?;
+    }
+    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    let path = segment::path(dir, cut.number);
+    let Ok(size) = disk.size(&path) else { return Ok(()) }; // it is the one that is missing
+    let zeros = vec![0; usize::try_from(size.saturating_sub(cut.damage.offset)).unwrap_or(usize::MAX)];
+    let mut file = disk.open(&path).map_err(WalError::io("open", &path))?;
+    file.write_at(&zeros, cut.damage.offset).and_then(|()| file.sync()).map_err(WalError::io("cut", &path))
+}
