@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::close::Close;
 use super::crowd::{Crowd, Place};
 use super::frame::{FrameDecoder, FrameError};
+use super::handshake::Guest;
 use super::metrics::{Direction, Traffic};
 use super::{Deliver, Shared, TransportLimits, handshake};
 
@@ -44,14 +45,14 @@ pub(super) async fn run<D: Deliver>(shared: Arc<Shared>, listener: TcpListener, 
 /// One connection, from its handshake to its end.
 async fn serve<D: Deliver>(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr, place: Place, deliver: D) {
     let (peer, close) = match greet(&shared, &mut stream, place).await {
-        Ok((sender, dialled_at)) => (Some(sender), attend(&shared, &mut stream, sender, dialled_at, address, deliver).await),
+        Ok(guest) => (Some(guest.id), attend(&shared, &mut stream, guest, address, deliver).await),
         Err(close) => (None, close),
     };
     shared.reporter.closed(Direction::In, peer, &address.to_string(), &close);
 }
 
 /// The handshake, within its time and its place.
-async fn greet(shared: &Shared, stream: &mut TcpStream, mut place: Place) -> Result<(NodeId, String), Close> {
+async fn greet(shared: &Shared, stream: &mut TcpStream, mut place: Place) -> Result<Guest, Close> {
     let config = &shared.config;
     super::tune(stream, &config.limits).map_err(Close::Io)?;
     let handshake = handshake::welcome(stream, &config.cluster, config.id, |node| shared.peers.admits(node));
@@ -62,18 +63,12 @@ async fn greet(shared: &Shared, stream: &mut TcpStream, mut place: Place) -> Res
 }
 
 /// Receives from a peer until the connection ends or the peer opens another one.
-async fn attend<D: Deliver>(
-    shared: &Shared,
-    stream: &mut TcpStream,
-    sender: NodeId,
-    dialled_at: String,
-    address: SocketAddr,
-    deliver: D,
-) -> Close {
-    let (peer, replaced) = shared.peers.enter(sender, dialled_at);
+async fn attend<D: Deliver>(shared: &Shared, stream: &mut TcpStream, guest: Guest, address: SocketAddr, deliver: D) -> Close {
+    let (sender, direction) = (guest.id, Direction::inwards(guest.lane));
+    let (peer, replaced) = shared.peers.enter(guest);
     peer.seen.notify_one();
-    let _up = shared.reporter.connected(Direction::In, sender, address);
-    let traffic = shared.reporter.metrics().traffic(Direction::In, sender);
+    let _up = shared.reporter.connected(direction, sender, address);
+    let traffic = shared.reporter.metrics().traffic(direction, sender);
     let close = tokio::select! {
         close = receive(stream, sender, &deliver, &shared.config.limits, &traffic) => close,
         _ = replaced => Close::Replaced,

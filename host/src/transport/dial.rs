@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::close::Close;
+use super::handshake::Lane;
 use super::metrics::{Direction, Traffic};
 use super::peers::Peer;
 use super::queue::{DISCONNECTED, PeerQueue};
@@ -17,15 +18,22 @@ use super::{Shared, TransportLimits, frame, handshake};
 /// What one write carries at most, unless a single envelope is larger.
 const BURST_BYTES: usize = 1 << 20;
 
-/// Keeps a connection to `peer`, for ever.
-pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>) {
+/// Keeps a connection to `peer` in each lane, for ever.
+pub(super) async fn run_both(shared: Arc<Shared>, peer: Arc<Peer>) {
+    tokio::join!(run(&shared, &peer, Lane::Main), run(&shared, &peer, Lane::Bulk));
+}
+
+async fn run(shared: &Shared, peer: &Peer, lane: Lane) {
     let limits = &shared.config.limits;
     let mut backoff = Backoff::new(limits);
     loop {
-        let close = match connect(&shared, &peer).await {
+        if lane == Lane::Bulk {
+            peer.queue(lane).ready().await;
+        }
+        let close = match connect(shared, peer, lane).await {
             Ok(mut stream) => {
                 let since = Instant::now();
-                let close = serve(&shared, &peer, &mut stream).await;
+                let close = serve(shared, peer, lane, &mut stream).await;
                 // One that is lost at once, time and again, must not be dialled in a tight loop.
                 if since.elapsed() >= limits.backoff_max {
                     backoff.reset();
@@ -34,16 +42,18 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>) {
             }
             Err(close) => close,
         };
-        shared.reporter.closed(Direction::Out, Some(peer.id), &peer.address, &close);
+        let forgotten = peer.queue(lane).close();
+        shared.reporter.shed(Some(peer.id), DISCONNECTED, u64::try_from(forgotten).unwrap_or(u64::MAX));
+        shared.reporter.closed(Direction::outwards(lane), Some(peer.id), &peer.address, &close);
         tokio::select! {
             () = sleep(backoff.draw()) => {}
             // The peer has just dialled this node: it is there.
-            () = peer.seen.notified() => {}
+            () = peer.seen.notified(), if lane == Lane::Main => {}
         }
     }
 }
 
-async fn connect(shared: &Shared, peer: &Peer) -> Result<TcpStream, Close> {
+async fn connect(shared: &Shared, peer: &Peer, lane: Lane) -> Result<TcpStream, Close> {
     let limit = shared.config.limits.handshake;
     let connecting = async {
         let mut stream = TcpStream::connect(peer.address.as_str()).await.map_err(Close::Unreachable)?;
@@ -53,20 +63,17 @@ async fn connect(shared: &Shared, peer: &Peer) -> Result<TcpStream, Close> {
         }
         super::tune(&stream, &shared.config.limits).map_err(Close::Io)?;
         let own = handshake::Own { cluster: &shared.config.cluster, id: shared.config.id, address: &shared.config.address };
-        handshake::introduce(&mut stream, &own, peer.id).await?;
+        handshake::introduce(&mut stream, &own, peer.id, lane).await?;
         Ok(stream)
     };
     timeout(limit, connecting).await.unwrap_or(Err(Close::SlowHandshake(limit)))
 }
 
-async fn serve(shared: &Shared, peer: &Peer, stream: &mut TcpStream) -> Close {
-    let metrics = shared.reporter.metrics();
-    peer.queue.open();
-    let _up = stream.peer_addr().map(|address| shared.reporter.connected(Direction::Out, peer.id, address));
-    let close = send(stream, &peer.queue, &shared.config.limits, &metrics.traffic(Direction::Out, peer.id)).await;
-    let forgotten = peer.queue.close();
-    shared.reporter.shed(Some(peer.id), DISCONNECTED, u64::try_from(forgotten).unwrap_or(u64::MAX));
-    close
+async fn serve(shared: &Shared, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Close {
+    let (direction, queue) = (Direction::outwards(lane), peer.queue(lane));
+    queue.open();
+    let _up = stream.peer_addr().map(|address| shared.reporter.connected(direction, peer.id, address));
+    send(stream, queue, &shared.config.limits, &shared.reporter.metrics().traffic(direction, peer.id)).await
 }
 
 /// Writes what is queued, one write for a burst, and keep-alives in between. Returns when the connection is of no more use.

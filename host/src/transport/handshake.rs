@@ -11,7 +11,7 @@ use super::close::Close;
 const MAGIC: [u8; 8] = *b"ukehi/p\n";
 
 /// The version of handshake and frames.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 /// The longest name of a cluster and the longest address, in bytes: its length is one byte.
 pub(super) const MAX_NAME_BYTES: usize = 255;
@@ -58,6 +58,37 @@ impl Refusal {
     }
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Most envelopes.
+    Main,
+    /// Large ones that are in no hurry.
+    Bulk,
+}
+
+impl Lane {
+    fn code(self) -> u8 {
+        match self {
+            Self::Main => 0,
+            Self::Bulk => 1,
+        }
+    }
+
+    fn of(code: u8) -> Option<Self> {
+        [Self::Main, Self::Bulk].into_iter().find(|lane| lane.code() == code)
+    }
+}
+
+/// Who has dialled, and what for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Guest {
+    pub(super) id: NodeId,
+    /// Where it can be dialled.
+    pub(super) address: String,
+    pub(super) lane: Lane,
+}
+
 /// What a node says of itself.
 #[derive(Debug)]
 pub(super) struct Own<'a> {
@@ -68,11 +99,11 @@ pub(super) struct Own<'a> {
 }
 
 /// The dialling side: introduces `own` to the node that should be `peer`.
-pub(super) async fn introduce<S>(stream: &mut S, own: &Own<'_>, peer: NodeId) -> Result<(), Close>
+pub(super) async fn introduce<S>(stream: &mut S, own: &Own<'_>, peer: NodeId, lane: Lane) -> Result<(), Close>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    stream.write_all(&hello(own, peer)).await.map_err(Close::Io)?;
+    stream.write_all(&hello(own, peer, lane)).await.map_err(Close::Io)?;
     let version = read_preamble(stream).await?;
     if version != VERSION {
         return Err(Close::OtherVersion { theirs: version });
@@ -92,13 +123,8 @@ where
     Ok(())
 }
 
-/// The accepting side: reads the introduction, answers it, and gives the sender and its address if it is welcome.
-pub(super) async fn welcome<S>(
-    stream: &mut S,
-    cluster: &str,
-    own: NodeId,
-    admits: impl Fn(NodeId) -> bool,
-) -> Result<(NodeId, String), Close>
+/// The accepting side: reads the introduction, answers it, and gives the sender if it is welcome.
+pub(super) async fn welcome<S>(stream: &mut S, cluster: &str, own: NodeId, admits: impl Fn(NodeId) -> bool) -> Result<Guest, Close>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -116,13 +142,13 @@ where
     outcome
 }
 
-async fn read_hello<S>(stream: &mut S, cluster: &str, own: NodeId, admits: impl Fn(NodeId) -> bool) -> Result<(NodeId, String), Close>
+async fn read_hello<S>(stream: &mut S, cluster: &str, own: NodeId, admits: impl Fn(NodeId) -> bool) -> Result<Guest, Close>
 where
     S: AsyncRead + Unpin,
 {
-    let fixed = read::<17, _>(stream).await?;
+    let fixed = read::<18, _>(stream).await?;
     let (sender, receiver) = (NodeId(u64_at(&fixed[..8])), NodeId(u64_at(&fixed[8..16])));
-    let mut name = vec![0; usize::from(fixed[16]) + 1];
+    let mut name = vec![0; usize::from(fixed[17]) + 1];
     stream.read_exact(&mut name).await.map_err(Close::in_handshake)?;
     let address_length = name.pop().unwrap_or_default();
     let mut tail = vec![0; usize::from(address_length) + 4];
@@ -148,14 +174,16 @@ where
         return refused(Refusal::UnknownNode, format!("node {sender}"));
     }
     let address = String::from_utf8(address.to_vec()).map_err(|_| Close::Garbage)?;
-    Ok((sender, address))
+    let lane = Lane::of(fixed[16]).ok_or(Close::Garbage)?;
+    Ok(Guest { id: sender, address, lane })
 }
 
 /// The introduction. Name and address were checked when the transport started: [`MAX_NAME_BYTES`].
-fn hello(own: &Own<'_>, receiver: NodeId) -> Vec<u8> {
+fn hello(own: &Own<'_>, receiver: NodeId, lane: Lane) -> Vec<u8> {
     let mut out = preamble(VERSION);
     out.put_u64_le(own.id.0);
     out.put_u64_le(receiver.0);
+    out.put_u8(lane.code());
     for text in [own.cluster, own.address] {
         out.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
         out.put_slice(text.as_bytes());
@@ -211,28 +239,28 @@ pub(super) mod tests {
 
     /// An introduction by its fields, for tests of wrong ones.
     pub(in crate::transport) fn hello_of(version: u16, cluster: &str, sender: u64, receiver: u64) -> Vec<u8> {
-        let mut bytes = hello(&Own { cluster, id: NodeId(sender), address: "" }, NodeId(receiver));
+        let mut bytes = hello(&Own { cluster, id: NodeId(sender), address: "" }, NodeId(receiver), Lane::Main);
         bytes.truncate(bytes.len() - 4);
         bytes[8..10].copy_from_slice(&version.to_le_bytes());
         sealed(bytes)
     }
 
     /// What both sides come to when node 1 of cluster "a" dials, and node 2 of `cluster` with peer 1 answers as `own`.
-    async fn meet(cluster: &str, own: u64, peers: &[u64]) -> (Result<(), Close>, Result<(NodeId, String), Close>) {
+    async fn meet(cluster: &str, own: u64, peers: &[u64]) -> (Result<(), Close>, Result<Guest, Close>) {
         let (mut dialling, mut accepting) = tokio::io::duplex(1024);
         tokio::join!(
-            introduce(&mut dialling, &Own { cluster: "a", id: NodeId(1), address: "h:1" }, NodeId(2)),
+            introduce(&mut dialling, &Own { cluster: "a", id: NodeId(1), address: "h:1" }, NodeId(2), Lane::Bulk),
             welcome(&mut accepting, cluster, NodeId(own), |node| peers.contains(&node.0)),
         )
     }
 
     #[test]
     fn the_encoding_is_as_documented() {
-        let hello = hello(&Own { cluster: "dev", id: NodeId(1), address: "h:1" }, NodeId(2));
-        assert_eq!(hello[..34], *b"ukehi/p\n\x01\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03dev\x03h:1");
-        assert_eq!(hello[34..], crc32fast::hash(&hello[..34]).to_le_bytes());
+        let hello = hello(&Own { cluster: "dev", id: NodeId(1), address: "h:1" }, NodeId(2), Lane::Bulk);
+        assert_eq!(hello[..35], *b"ukehi/p\n\x02\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\x03dev\x03h:1");
+        assert_eq!(hello[35..], crc32fast::hash(&hello[..35]).to_le_bytes());
         let reply = reply(3, NodeId(2));
-        assert_eq!(reply[..19], *b"ukehi/p\n\x01\0\x03\x02\0\0\0\0\0\0\0");
+        assert_eq!(reply[..19], *b"ukehi/p\n\x02\0\x03\x02\0\0\0\0\0\0\0");
         assert_eq!(reply[19..], crc32fast::hash(&reply[..19]).to_le_bytes());
     }
 
@@ -240,7 +268,7 @@ pub(super) mod tests {
     async fn both_sides_learn_the_outcome_and_its_reason() {
         let (dialler, acceptor) = meet("a", 2, &[1, 3]).await;
         assert!(dialler.is_ok());
-        assert_eq!(acceptor.expect("welcome"), (NodeId(1), "h:1".to_owned()));
+        assert_eq!(acceptor.expect("welcome"), Guest { id: NodeId(1), address: "h:1".to_owned(), lane: Lane::Bulk });
         for (cluster, own, peers, reason, said) in [
             ("b", 2, vec![1], "wrong_cluster", "node 2 answered and refused: it belongs to another cluster"),
             ("a", 3, vec![1], "wrong_node", "node 3 answered and refused: another node was meant"),
@@ -273,7 +301,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_damaged_introduction_is_garbage_wherever_the_damage_is() {
-        let good = hello(&Own { cluster: "a", id: NodeId(1), address: "h:1" }, NodeId(2));
+        let good = hello(&Own { cluster: "a", id: NodeId(1), address: "h:1" }, NodeId(2), Lane::Main);
         for at in (0..good.len()).filter(|at| ![8, 9].contains(at)) {
             let mut bytes = good.clone();
             bytes[at] ^= 1;

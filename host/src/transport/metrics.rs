@@ -3,6 +3,8 @@
 use amaters_cluster_core::NodeId;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::handshake::Lane;
+
 /// The transport's counters, registered once for a process.
 #[derive(Clone, Debug)]
 pub struct TransportMetrics {
@@ -88,14 +90,34 @@ pub(super) enum Direction {
     In,
     /// Dialled: envelopes go out.
     Out,
+    /// As `In`, in the bulk lane.
+    BulkIn,
+    /// As `Out`, in the bulk lane.
+    BulkOut,
 }
 
 impl Direction {
+    pub(super) fn inwards(lane: Lane) -> Self {
+        match lane {
+            Lane::Main => Self::In,
+            Lane::Bulk => Self::BulkIn,
+        }
+    }
+
+    pub(super) fn outwards(lane: Lane) -> Self {
+        match lane {
+            Lane::Main => Self::Out,
+            Lane::Bulk => Self::BulkOut,
+        }
+    }
+
     /// Its name in metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::In => "in",
             Self::Out => "out",
+            Self::BulkIn => "bulk_in",
+            Self::BulkOut => "bulk_out",
         }
     }
 }

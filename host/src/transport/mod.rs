@@ -4,6 +4,9 @@
 //! which change while the node runs, and nodes of the same cluster that dial this one: it may not have heard of them yet. So neither side has
 //! to settle which of two connections counts, and a peer that can be heard but not reached is seen for what it is.
 //!
+//! There are two lanes to a peer, each with a connection and a queue of its own. What is large and in no hurry, a snapshot, goes over the *bulk* lane, so that heartbeats
+//! don't wait behind it. That lane is dialled when there is something for it.
+//!
 //! Delivery is in order while a connection lasts, and best effort: Raft sends again what matters. That is why nothing waits for a
 //! connection. What is sent to a peer that is away, and what was queued for it when it left, is dropped and counted: a heartbeat
 //! later there is something fresher to say.
@@ -17,14 +20,15 @@
 //!
 //! ```text
 //! connection = hello reply *frame             ; hello and frames from the dialling side, the reply from the accepting side
-//! hello      = magic version sender receiver name-length name address-length address crc32
+//! hello      = magic version sender receiver lane name-length name address-length address crc32
 //! reply      = magic version code node crc32
 //! frame      = length crc32 payload
 //!
 //! magic      = "ukehi/p" LF                   ; 8 bytes
-//! version    = u16                            ; 1. Magic and version stand first in every version
+//! version    = u16                            ; 2. Magic and version stand first in every version
 //! sender     = u64                            ; the id of the node that dials
 //! receiver   = u64                            ; the id of the node that it means to reach
+//! lane       = u8                             ; 0 for most envelopes, 1 for bulk
 //! name       = *255 byte                      ; the cluster's name, UTF-8; name-length = u8
 //! address    = *255 byte                      ; where the sender can be dialled, UTF-8; address-length = u8
 //! code       = u8                             ; 0 accepted, 1 another version, 2 another cluster, 3 another node, 4 no room for the sender
@@ -48,8 +52,8 @@
 //! | a frame that has begun | complete within 10 s |
 //! | silence | 30 s; a sender that has nothing to say sends a keep-alive after 10 s |
 //! | a write | taken within 10 s; on Linux, acknowledged within 10 s |
-//! | connections of one peer | 1: a newer one replaces the older |
-//! | a peer's queue | 4,096 envelopes, 64 MiB |
+//! | connections of one peer | 1 in each lane: a newer one replaces the older |
+//! | a peer's queue | 4,096 envelopes, 64 MiB; 16 MiB in the bulk lane |
 //! | nodes that are no members | 16 |
 //!
 //! A node that takes envelopes slowly holds up the reading of that one connection, and through TCP its sender.
@@ -88,6 +92,7 @@ pub use handshake::Refusal;
 pub use metrics::TransportMetrics;
 
 use close::Reporter;
+use handshake::Lane;
 use peers::Peers;
 
 /// Whom a node talks to.
@@ -113,6 +118,8 @@ pub struct TransportLimits {
     pub queue_envelopes: usize,
     /// The most bytes that wait for one peer (default 64 MiB).
     pub queue_bytes: usize,
+    /// The most bytes that wait for one peer in the bulk lane (default 16 MiB).
+    pub bulk_queue_bytes: usize,
     /// The largest envelope, in bytes (default 32 MiB). The same on all nodes: a larger one is refused by its receiver.
     pub frame_bytes: u32,
     /// The most accepted connections in their handshake (default 64).
@@ -136,6 +143,7 @@ impl Default for TransportLimits {
         Self {
             queue_envelopes: 4096,
             queue_bytes: 64 << 20,
+            bulk_queue_bytes: 16 << 20,
             frame_bytes: 32 << 20,
             handshakes: 64,
             handshake: Duration::from_secs(5),
@@ -219,8 +227,17 @@ impl Outbox {
     /// Sends an envelope, if it can: never blocks. One that is empty or above the bound, is for no peer, for a peer that is away, or for one
     /// whose queue is full is dropped and counted (`amaters_cluster_transport_shed_envelopes_total`).
     pub fn send(&self, to: NodeId, envelope: Vec<u8>) {
+        self.send_in(Lane::Main, to, envelope);
+    }
+
+    /// As [`send`](Self::send), in the bulk lane: what goes there keeps nothing else waiting. The first one has the peer dialled.
+    pub fn send_bulk(&self, to: NodeId, envelope: Vec<u8>) {
+        self.send_in(Lane::Bulk, to, envelope);
+    }
+
+    fn send_in(&self, lane: Lane, to: NodeId, envelope: Vec<u8>) {
         let (peer, pushed) = match self.shared.peers.get(to) {
-            Some(peer) => (Some(to), peer.queue.push(envelope)),
+            Some(peer) => (Some(to), peer.queue(lane).push(envelope)),
             None => (None, Err("unknown_peer")),
         };
         if let Err(reason) = pushed {

@@ -11,6 +11,7 @@ use amaters_cluster_core::NodeId;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
+use super::handshake::{Guest, Lane};
 use super::queue::PeerQueue;
 use super::{Shared, TransportLimits, dial};
 
@@ -38,13 +39,14 @@ struct Known {
 pub(super) struct Peer {
     pub(super) id: NodeId,
     pub(super) address: String,
-    pub(super) queue: PeerQueue,
+    main: PeerQueue,
+    bulk: PeerQueue,
     /// Told when the peer was let in: then it can be dialled, too.
     pub(super) seen: Notify,
     /// Accepted connections that are up.
     accepted: AtomicUsize,
-    /// Holds the newest accepted connection open.
-    newest: Mutex<Option<oneshot::Sender<()>>>,
+    /// Hold the newest accepted connection of each lane open.
+    newest: Mutex<[Option<oneshot::Sender<()>>; 2]>,
 }
 
 impl Peers {
@@ -88,8 +90,9 @@ impl Peers {
         fits && id != self.own && !id.is_none()
     }
 
-    /// A node that was let in. The receiver resolves when a newer connection of the same node comes.
-    pub(super) fn enter(&self, id: NodeId, address: String) -> (Arc<Peer>, oneshot::Receiver<()>) {
+    /// A node that was let in. The receiver resolves when a newer connection of the same node comes in the same lane.
+    pub(super) fn enter(&self, guest: Guest) -> (Arc<Peer>, oneshot::Receiver<()>) {
+        let Guest { id, address, lane } = guest;
         let mut known = self.write();
         let peer = match known.members.get(&id) {
             Some(member) => Arc::clone(member),
@@ -104,7 +107,7 @@ impl Peers {
         peer.accepted.fetch_add(1, Ordering::Relaxed);
         drop(known);
         let (stay, replaced) = oneshot::channel();
-        *peer.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(stay);
+        peer.newest.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(lane == Lane::Bulk)] = Some(stay);
         (peer, replaced)
     }
 
@@ -137,8 +140,16 @@ impl Peers {
 
 impl Peer {
     fn new(id: NodeId, address: String, limits: &TransportLimits) -> Self {
-        let (queue, seen, accepted, newest) = (PeerQueue::new(limits), Notify::new(), AtomicUsize::new(0), Mutex::default());
-        Self { id, address, queue, seen, accepted, newest }
+        let (seen, accepted, newest) = (Notify::new(), AtomicUsize::new(0), Mutex::default());
+        let (main, bulk) = (PeerQueue::new(limits), PeerQueue::bulk(limits));
+        Self { id, address, main, bulk, seen, accepted, newest }
+    }
+
+    pub(super) fn queue(&self, lane: Lane) -> &PeerQueue {
+        match lane {
+            Lane::Main => &self.main,
+            Lane::Bulk => &self.bulk,
+        }
     }
 }
 
@@ -156,7 +167,7 @@ pub(super) async fn dial_all(shared: Arc<Shared>) {
         });
         for (id, peer) in wanted {
             dialled.entry(id).or_insert_with(|| {
-                let task = tasks.spawn(dial::run(Arc::clone(&shared), Arc::clone(&peer)));
+                let task = tasks.spawn(dial::run_both(Arc::clone(&shared), Arc::clone(&peer)));
                 (peer, task)
             });
         }
@@ -186,6 +197,10 @@ mod tests {
         Peers::new(NodeId(1), &members(ids), &TransportLimits::default())
     }
 
+    fn guest(id: u64) -> Guest {
+        Guest { id: NodeId(id), address: format!("host{id}:1"), lane: Lane::Main }
+    }
+
     fn dialled(peers: &Peers) -> Vec<(u64, String)> {
         peers.all().into_iter().map(|(id, peer)| (id.0, peer.address.clone())).collect()
     }
@@ -205,7 +220,7 @@ mod tests {
     fn a_stranger_is_answered_while_it_is_connected() {
         let peers = peers(&[1, 2]);
         assert!(peers.admits(NODE_3) && !peers.admits(NodeId(1)) && !peers.admits(NodeId(0)));
-        let (stranger, _) = peers.enter(NODE_3, "host3:1".to_owned());
+        let (stranger, _) = peers.enter(guest(3));
         assert_eq!(dialled(&peers).len(), 2);
         peers.leave(&stranger);
         assert_eq!(dialled(&peers), [(2, "host2:1".to_owned())]);
@@ -214,8 +229,8 @@ mod tests {
     #[test]
     fn a_stranger_that_becomes_a_member_and_a_removed_member_keep_their_connections() {
         let peers = peers(&[1, 2]);
-        let (stranger, _) = peers.enter(NODE_3, "host3:1".to_owned());
-        let (member, _) = peers.enter(NODE_2, "host2:1".to_owned());
+        let (stranger, _) = peers.enter(guest(3));
+        let (member, _) = peers.enter(guest(2));
         peers.set_members(&members(&[1, 3]));
         assert!(Arc::ptr_eq(&stranger, &peers.get(NODE_3).unwrap()) && Arc::ptr_eq(&member, &peers.get(NODE_2).unwrap()));
         peers.leave(&stranger);
@@ -228,7 +243,7 @@ mod tests {
         let peers = peers(&[1, 2]);
         for id in 10..26 {
             assert!(peers.admits(NodeId(id)));
-            peers.enter(NodeId(id), format!("host{id}:1"));
+            peers.enter(guest(id));
         }
         assert!(!peers.admits(NodeId(26)));
         assert!(peers.admits(NODE_2) && peers.admits(NodeId(10)), "members and those that are here already are let in");

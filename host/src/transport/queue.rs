@@ -12,7 +12,8 @@ pub(super) const DISCONNECTED: &str = "disconnected";
 
 /// A bounded queue: the node's thread puts in without waiting, the peer's sender takes out.
 ///
-/// It is open while the peer is connected. What would have to wait for a connection is dropped: Raft sends it again, and fresher.
+/// It is open while the peer is connected. What would have to wait for a connection is dropped: Raft sends it again, and fresher. That of the bulk lane is open until a connection
+/// can't be made, since the first envelope is what it is made for.
 #[derive(Debug)]
 pub(super) struct PeerQueue {
     max_envelopes: usize,
@@ -20,6 +21,8 @@ pub(super) struct PeerQueue {
     max_envelope: u32,
     state: Mutex<State>,
     arrived: Notify,
+    /// Whether the first envelope opens it.
+    opens_itself: bool,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +41,12 @@ impl PeerQueue {
             max_envelope: frame_bytes,
             state: Mutex::default(),
             arrived: Notify::new(),
+            opens_itself: false,
         }
+    }
+
+    pub(super) fn bulk(limits: &TransportLimits) -> Self {
+        Self { max_bytes: limits.bulk_queue_bytes, opens_itself: true, ..Self::new(limits) }
     }
 
     /// Puts an envelope in, or says why it was dropped. The newest is the one to go: those before it may make sense only together.
@@ -50,7 +58,7 @@ impl PeerQueue {
             return Err("too_large");
         }
         let mut state = self.state();
-        if !state.open {
+        if !state.open && !self.opens_itself {
             return Err(DISCONNECTED);
         }
         if state.envelopes.len() >= self.max_envelopes || state.bytes + envelope.len() > self.max_bytes {

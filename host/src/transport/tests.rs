@@ -209,10 +209,10 @@ async fn bad_connections_end_with_their_reason_and_a_good_peer_notices_nothing()
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), true, "garbage"),
         (vec![0xff; 100], true, "garbage"),
         (Vec::new(), true, "slow_handshake"),
-        (hello_of(1, "test", 1, 2)[..20].to_vec(), true, "slow_handshake"),
-        (hello_of(1, "test", 1, 2)[..20].to_vec(), false, "ended_in_handshake"),
-        (hello_of(1, "other", 1, 2), true, "wrong_cluster"),
-        (hello_of(1, "test", 1, 3), true, "wrong_node"),
+        (hello_of(2, "test", 1, 2)[..20].to_vec(), true, "slow_handshake"),
+        (hello_of(2, "test", 1, 2)[..20].to_vec(), false, "ended_in_handshake"),
+        (hello_of(2, "other", 1, 2), true, "wrong_cluster"),
+        (hello_of(2, "test", 1, 3), true, "wrong_node"),
         (hello_of(9, "test", 1, 2), true, "version"),
     ];
     for (bytes, stays, reason) in before_the_handshake {
@@ -263,7 +263,7 @@ async fn bad_connections_end_with_their_reason_and_a_good_peer_notices_nothing()
 /// A connection that has passed the handshake.
 async fn peer(port: SocketAddr, sender: u64, receiver: u64) -> TcpStream {
     let mut stream = TcpStream::connect(port).await.unwrap();
-    stream.write_all(&hello_of(1, "test", sender, receiver)).await.unwrap();
+    stream.write_all(&hello_of(2, "test", sender, receiver)).await.unwrap();
     let mut reply = [0; 23];
     stream.read_exact(&mut reply).await.unwrap();
     assert_eq!(reply[10], 0, "accepted");
@@ -382,4 +382,37 @@ async fn a_name_that_does_not_fit_the_handshake_is_refused() {
     let metrics = TransportMetrics::register(&Registry::new()).unwrap();
     let error = Transport::start(config, listeners.remove(0), Inbox::default(), metrics, &watch::channel(false).1).expect_err("too long");
     assert_eq!(error.to_string(), "the cluster's name has 256 bytes: expected at most 255");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_large_and_in_no_hurry_goes_by_a_way_of_its_own() {
+    let (nodes, _) = cluster(2, &TransportLimits::default()).await;
+    assert_eq!(nodes[0].metric("connects_total", &[("direction", "bulk_out")]), 0, "nobody needs it yet");
+    for number in 0..10_u8 {
+        nodes[0].outbox().send_bulk(NodeId(2), vec![number; 1 << 20]);
+    }
+    eventually("all of it arrives", || nodes[1].inbox.of(1).len() == 10).await;
+    assert!(nodes[1].inbox.of(1).iter().map(|envelope| envelope[0]).eq(0..10), "in order");
+    assert_eq!(nodes[0].metric("connected", &[("direction", "bulk_out"), ("peer", "2")]), 1);
+    assert_eq!(nodes[1].metric("connected", &[("direction", "bulk_in"), ("peer", "1")]), 1);
+    nodes[0].outbox().send(NodeId(2), b"urgent".to_vec());
+    eventually("the other lane is there as before", || nodes[1].inbox.of(1).len() == 11).await;
+    assert_eq!(nodes[1].closes("in", "replaced"), 0);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_peer_that_is_away_is_dropped_and_counted() {
+    let (mut listeners, mut addresses) = listeners(1).await;
+    // A port that nobody listens on.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    addresses.insert(NodeId(2), nobody.to_string());
+    let node = TestNode::start(1, listeners.remove(0), &addresses, short());
+    for _ in 0..20 {
+        node.outbox().send_bulk(NodeId(2), vec![1; 1 << 20]);
+    }
+    eventually("none of it is kept", || node.metric("shed_envelopes_total", &[]) == 20).await;
+    node.stop().await;
 }
