@@ -3,8 +3,10 @@
 //! ```text
 //! DIR/lock        locked exclusively for as long as the node lives; holds its process id
 //! DIR/identity    the cluster, the node and the voters that it began with; whether the journal was begun, without which a node has nothing to
-//!                 forget; and whether the journal has held a configuration, which counts from then on instead of those voters
+//!                 forget; whether the journal has held a configuration, which counts from then on instead of those voters; whether the node repairs itself;
+//!                 and a checksum
 //! DIR/wal/        the journal
+//! DIR/snapshots/  snapshots
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,10 +18,14 @@ use amaters_cluster_core::NodeId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::repair;
 use crate::wal::disk::{create_dir, sync_dir};
 
-/// The layout of the directory that this version knows.
-const FORMAT: u32 = 1;
+/// The newest layout of the directory that this version knows.
+const FORMAT: u32 = 2;
+
+/// The layout as long as the node does not repair itself. One that does must not be started by a version that knows nothing of that: it would vote.
+const PLAIN_FORMAT: u32 = 1;
 
 /// A node's directory, locked until this is dropped.
 #[derive(Debug)]
@@ -37,6 +43,7 @@ pub struct DataDir {
 struct Marks {
     journal_begun: bool,
     members_in_log: bool,
+    repairing: bool,
 }
 
 /// Whose data it is.
@@ -156,6 +163,12 @@ impl DataDir {
         self.path.join("wal")
     }
 
+    /// Where the snapshots go. The directory may not exist yet.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
     /// Notes that there is a journal, durably: to be called when it has been read or made, and before the node acts on it. From then on the directory
     /// is refused without one.
     ///
@@ -177,6 +190,28 @@ impl DataDir {
     #[must_use]
     pub fn has_members_in_log(&self) -> bool {
         self.marks().members_in_log
+    }
+
+    /// Notes that the node repairs itself, durably: it must not take part, now or after a restart, until [`DataDir::repair_ended`].
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn repair_begun(&self) -> Result<(), DataDirError> {
+        self.mark(|marks| marks.repairing = true)
+    }
+
+    /// Notes that the node has everything again that it may have promised.
+    ///
+    /// # Errors
+    /// It can't be written: the next start repairs once more, which does no harm.
+    pub fn repair_ended(&self) -> Result<(), DataDirError> {
+        self.mark(|marks| marks.repairing = false)
+    }
+
+    /// Whether the node has to repair itself.
+    #[must_use]
+    pub fn is_repairing(&self) -> bool {
+        self.marks().repairing
     }
 
     /// The voters that the cluster began with, as the first start named them: none for a node that joined one.
@@ -232,6 +267,10 @@ impl DataDir {
         if found.voters != expected && !marks.members_in_log {
             return Err(DataDirError::OtherVoters { path, found: found.voters, expected });
         }
+        if marks.repairing && repair::is_half_renamed(&self.path) {
+            let renamed = repair::finish_renaming(&self.path);
+            renamed.map_err(|error| failed("finish the repair of", &self.path)(io::Error::other(error)))?;
+        }
         if marks.journal_begun && !self.has_journal()? {
             return Err(DataDirError::JournalGone { path: self.wal(), node: found.node });
         }
@@ -244,11 +283,22 @@ impl DataDir {
         let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
         // The format comes first: the rest of a newer one may look like anything.
         let Format { format } = toml::from_str(text).map_err(unreadable)?;
-        if format != FORMAT {
+        if ![PLAIN_FORMAT, FORMAT].contains(&format) {
             return Err(DataDirError::UnsupportedFormat { path: self.path.clone(), got: format });
         }
-        let IdentityFile { cluster, node, voters, journal_begun, members_in_log, .. } = toml::from_str(text).map_err(unreadable)?;
-        Ok((Identity { cluster, node, voters }, Marks { journal_begun, members_in_log }))
+        let content: IdentityFile = toml::from_str(text).map_err(unreadable)?;
+        let damaged = |reason: &str| DataDirError::NoIdentity { path: file.to_owned(), reason: reason.to_owned() };
+        if (content.format == FORMAT) != content.repairing {
+            return Err(damaged("its format and what it says of a repair contradict each other"));
+        }
+        // Those that earlier versions wrote have none.
+        if let Some(got) = content.checksum
+            && got != content.sum().map_err(|error| damaged(&error.to_string()))?
+        {
+            return Err(damaged("its checksum does not fit: it is damaged, or was edited"));
+        }
+        let IdentityFile { cluster, node, voters, journal_begun, members_in_log, repairing, .. } = content;
+        Ok((Identity { cluster, node, voters }, Marks { journal_begun, members_in_log, repairing }))
     }
 }
 
@@ -258,6 +308,7 @@ struct Format {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct IdentityFile {
     format: u32,
     cluster: String,
@@ -265,10 +316,23 @@ struct IdentityFile {
     voters: Vec<NodeId>,
     journal_begun: bool,
     members_in_log: bool,
+    #[serde(default)]
+    repairing: bool,
+    /// Of all the other fields. Stands last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<u32>,
+}
+
+impl IdentityFile {
+    /// The checksum that belongs into the file: CRC-32 (IEEE) of the other fields as they are written.
+    fn sum(&self) -> Result<u32, toml::ser::Error> {
+        let fields = Self { checksum: None, cluster: self.cluster.clone(), voters: self.voters.clone(), ..*self };
+        Ok(crc32fast::hash(toml::to_string(&fields)?.as_bytes()))
+    }
 }
 
 /// Takes the lock, and says in the file who has it.
-fn lock(dir: &Path) -> Result<File, DataDirError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, DataDirError> {
     let path = dir.join("lock");
     // Not truncated on opening: whoever holds the lock has its process id in there.
     let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
@@ -288,15 +352,18 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
 /// Writes beside and renames, so that a crash leaves no half of it.
 fn write_identity(dir: &Path, identity: &Identity, marks: Marks) -> Result<(), DataDirError> {
     let path = dir.join("identity");
-    let content = IdentityFile {
-        format: FORMAT,
+    let mut content = IdentityFile {
+        format: if marks.repairing { FORMAT } else { PLAIN_FORMAT },
         cluster: identity.cluster.clone(),
         node: identity.node,
         voters: sorted(&identity.voters),
         journal_begun: marks.journal_begun,
         members_in_log: marks.members_in_log,
+        repairing: marks.repairing,
+        checksum: None,
     };
-    let write = || {
+    let mut write = || {
+        content.checksum = Some(content.sum().map_err(io::Error::other)?);
         let text = toml::to_string(&content).map_err(io::Error::other)?;
         let temporary = dir.join("identity.tmp");
         let mut file = File::create(&temporary)?;
@@ -425,9 +492,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_whatever_else_it_says() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("identity"), "format = 2\nmembers = [1]\n").unwrap();
+        fs::write(dir.path().join("identity"), "format = 3\nmembers = [1]\n").unwrap();
         let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err();
-        assert!(matches!(error, DataDirError::UnsupportedFormat { got: 2, .. }), "{error}");
+        assert!(matches!(error, DataDirError::UnsupportedFormat { got: 3, .. }), "{error}");
     }
 
     #[test]

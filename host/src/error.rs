@@ -84,6 +84,12 @@ pub enum RaftError {
     /// This node was removed from the cluster.
     #[error("this node was removed from the cluster: ask another one")]
     Removed,
+    /// A snapshot is being taken or installed.
+    #[error("a snapshot is being taken or installed: try again when that has ended")]
+    SnapshotUnderWay,
+    /// The snapshot could not be written.
+    #[error("the snapshot could not be written: the node's log says why")]
+    SnapshotFailed,
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -126,6 +132,8 @@ impl RaftError {
             Rejection::MemberLimits => Self::MemberLimits,
             Rejection::NotCaughtUp => Self::NotCaughtUp,
             Rejection::Removed => Self::Removed,
+            Rejection::SnapshotUnderWay => Self::SnapshotUnderWay,
+            Rejection::SnapshotFailed => Self::SnapshotFailed,
         }
     }
 
@@ -134,7 +142,14 @@ impl RaftError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::NoLeader { .. } | Self::NotLeader { .. } | Self::Overloaded | Self::ChangeUnderWay | Self::NotReady | Self::Removed
+            Self::NoLeader { .. }
+                | Self::NotLeader { .. }
+                | Self::Overloaded
+                | Self::ChangeUnderWay
+                | Self::NotReady
+                | Self::Removed
+                | Self::SnapshotUnderWay
+                | Self::SnapshotFailed
         )
     }
 }

@@ -133,6 +133,14 @@ impl Handle {
         self.control(Control::ChangeMembership(change)).await
     }
 
+    /// Has a snapshot taken now, whatever the policy says. Returns once one is durable that holds everything that was applied when this was called.
+    ///
+    /// # Errors
+    /// [`RaftError::SnapshotUnderWay`], [`RaftError::SnapshotFailed`], or the node has ended.
+    pub async fn take_snapshot(&self) -> RaftResult<()> {
+        self.control(Control::TakeSnapshot).await
+    }
+
     async fn control(&self, control: Control) -> RaftResult<()> {
         let (reply, outcome) = oneshot::channel();
         if !self.inbox.put(|contents| contents.controls.push(ControlRequest { control, reply })) {

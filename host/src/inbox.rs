@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::engine::Control;
 use crate::error::RaftResult;
 use crate::handle::Outcome;
+use crate::snapshots::SnapshotReport;
 
 /// The most bytes of envelopes that wait; connections that bring more are made to wait too.
 const MAX_RECEIVED_BYTES: usize = 64 << 20;
@@ -36,7 +37,9 @@ pub(crate) struct Contents {
     pub(crate) local_reads: Vec<ReadRequest>,
     pub(crate) controls: Vec<ControlRequest>,
     pub(crate) status: Vec<oneshot::Sender<Status>>,
-    pub(crate) storage_failure: Option<crate::wal::WalError>,
+    /// What came of jobs for snapshots.
+    pub(crate) snapshots: Vec<SnapshotReport>,
+    pub(crate) storage_failure: Option<Box<dyn std::error::Error + Send + Sync>>,
     pub(crate) closed: bool,
     /// Whether the node waits to be woken: telling it otherwise costs time for nothing.
     sleeping: bool,
@@ -169,6 +172,7 @@ impl Contents {
             && self.local_reads.is_empty()
             && self.controls.is_empty()
             && self.status.is_empty()
+            && self.snapshots.is_empty()
             && self.storage_failure.is_none()
             && !self.closed
     }

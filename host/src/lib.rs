@@ -16,21 +16,24 @@ mod error;
 mod events;
 mod handle;
 mod inbox;
+pub mod keys;
 pub mod kv;
 mod memory_network;
 mod node;
 pub mod persistence;
 mod ports;
+pub mod repair;
 pub mod resp;
 mod runtime;
+pub mod snapshots;
 mod state_machine;
 pub mod transport;
 pub mod wal;
 
 pub use amaters_cluster_core::{
-    Config as RaftConfig, ConfigError, EntryId, FailoverConfig, FailoverCoordinator, FailoverEvent, FailureDetector, FailureEvent,
-    FencingToken, FencingTokenState, HeartbeatConfig, LogEntry, LogIndex, NodeId, NodeState, NotAToken, PersistentState, RaftLog,
-    SessionChange, SessionId, SessionStamp, StaleToken, Status, Term,
+    Committed, Config as RaftConfig, ConfigError, EntryId, FailoverConfig, FailoverCoordinator, FailoverEvent, FailureDetector,
+    FailureEvent, FencingToken, FencingTokenState, HeartbeatConfig, LogEntry, LogIndex, NodeId, NodeState, NotAToken, PersistentState,
+    RaftLog, SessionChange, SessionId, SessionStamp, StaleToken, Status, Term,
 };
 pub use command::Command;
 pub use engine::COMPONENT;
@@ -42,6 +45,8 @@ pub use memory_network::MemoryNetwork;
 pub use node::{RaftNode, RaftNodeBuilder};
 pub use persistence::{FilePersistence, MemoryPersistence, RaftPersistence};
 pub use ports::Network;
+pub use repair::CorruptionPolicy;
 pub use runtime::EngineKind;
-pub use state_machine::{ApplyResult, StateMachine};
+pub use snapshots::{DiskSnapshotStore, MemorySnapshots, SnapshotStore};
+pub use state_machine::{ApplyResult, Piece, RestoreError, StateMachine};
 pub use wal::{WalDiagnostics, WalReader, WalWriter};

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use amaters_cluster_core::{Config, FailoverConfig, LogIndex, Status};
+use amaters_cluster_core::{Config, ConfigError, FailoverConfig, LogIndex, Status};
 use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -18,7 +18,8 @@ use crate::kv::KeyValue;
 use crate::memory_network::MemoryNetwork;
 use crate::persistence::{MemoryPersistence, OnDurable, RaftPersistence};
 use crate::ports::Network;
-use crate::runtime::{EngineKind, NewStateMachine, OpenStorage, Runtime};
+use crate::runtime::{EngineKind, NewStateMachine, OnRepaired, OpenSnapshots, OpenStorage, Runtime, Salvage};
+use crate::snapshots::{MemorySnapshots, OnSnapshot, SnapshotStore};
 use crate::state_machine::{ApplyResult, StateMachine};
 
 /// A Raft node that runs in its sandbox: on a thread of its own, or as a task of a runtime. Dropping it ends it.
@@ -58,6 +59,9 @@ pub struct RaftNodeBuilder {
     engine: Option<EngineKind>,
     limits: SandboxLimits,
     open_storage: Option<OpenStorage>,
+    open_snapshots: Option<OpenSnapshots>,
+    on_repaired: OnRepaired,
+    salvage: Salvage,
     new_machine: NewStateMachine,
     registry: prometheus::Registry,
     failover: FailoverConfig,
@@ -82,6 +86,9 @@ impl RaftNode {
             engine: None,
             limits: SandboxLimits::default(),
             open_storage: None,
+            open_snapshots: None,
+            on_repaired: Box::new(|| ()),
+            salvage: Box::new(|_| Ok(false)),
             new_machine: Box::new(|| Box::new(KeyValue::default())),
             registry: prometheus::Registry::new(),
             failover: FailoverConfig::default(),
@@ -185,10 +192,34 @@ impl Drop for RaftNode {
 }
 
 impl RaftNodeBuilder {
-    /// Where the journal is kept. The function is called at the start, and again if the component had to be replaced.
+    /// Where the journal is kept; in memory, unless said otherwise. Wants [`RaftNodeBuilder::snapshots`], too: the journal lets go of what is in a snapshot, which
+    /// must then live as long. The function is called at the start, and again if the component had to be replaced.
     #[must_use]
     pub fn storage(mut self, open: impl Fn(OnDurable) -> RaftResult<Box<dyn RaftPersistence>> + Send + 'static) -> Self {
         self.open_storage = Some(Box::new(open));
+        self
+    }
+
+    /// Where snapshots are kept; in memory, unless said otherwise. Belongs to [`RaftNodeBuilder::storage`]. The function is called at the start, and again if the component had to be replaced.
+    #[must_use]
+    pub fn snapshots(mut self, open: impl Fn(OnSnapshot) -> RaftResult<Box<dyn SnapshotStore>> + Send + 'static) -> Self {
+        self.open_snapshots = Some(Box::new(open));
+        self
+    }
+
+    /// Is called on the node's thread when a node whose configuration says `repair` has all that it may ever have promised: it takes part again, and need
+    /// not repair itself at its next start.
+    #[must_use]
+    pub fn on_repaired(mut self, act: impl Fn() + Send + 'static) -> Self {
+        self.on_repaired = Box::new(act);
+        self
+    }
+
+    /// Is asked, with the reason, when the node can't be built from what it has stored, whether it may be built without what is damaged; if so, it has put that aside. The node
+    /// then repairs itself, as if its configuration said so. Without this a node ends at once. [`repair`](crate::repair) has what is needed for files.
+    #[must_use]
+    pub fn salvage(mut self, act: impl Fn(&RaftError) -> RaftResult<bool> + Send + 'static) -> Self {
+        self.salvage = Box::new(act);
         self
     }
 
@@ -276,6 +307,11 @@ impl RaftNodeBuilder {
         run: impl FnOnce(Running) -> RaftResult<Home>,
     ) -> RaftResult<(RaftNode, oneshot::Receiver<()>)> {
         self.config.validate()?;
+        if self.open_storage.is_some() != self.open_snapshots.is_some() {
+            let one = if self.open_storage.is_some() { "storage" } else { "snapshots" };
+            let expected = "both storage and snapshots, or neither: what one lets go of, the other has to keep".to_owned();
+            return Err(ConfigError { field: "the builder's storage", got: format!("{one} alone"), expected }.into());
+        }
         let events = Arc::new(Events::new(self.failover, &self.registry)?);
         let inbox = Arc::new(Inbox::default());
         let handle = Handle::new(Arc::clone(&inbox), self.config.max_pending_bytes, self.config.request_timeout);
@@ -288,6 +324,9 @@ impl RaftNodeBuilder {
             config: self.config,
             engine,
             open_storage: self.open_storage.unwrap_or_else(in_memory),
+            open_snapshots: self.open_snapshots.unwrap_or_else(snapshots_in_memory),
+            on_repaired: self.on_repaired,
+            salvage: self.salvage,
             new_machine: self.new_machine,
             network,
             inbox: Arc::clone(&inbox),
@@ -318,6 +357,12 @@ fn in_memory() -> OpenStorage {
     Box::new(move |on_durable| Ok(Box::new(journal.open(on_durable))))
 }
 
+/// Snapshots in memory that outlive the instances of the component.
+fn snapshots_in_memory() -> OpenSnapshots {
+    let snapshots = MemorySnapshots::default();
+    Box::new(move |on_report| Ok(Box::new(snapshots.open(on_report))))
+}
+
 fn trap_counter(registry: &prometheus::Registry) -> prometheus::IntCounter {
     let traps =
         prometheus::IntCounter::new("amaters_cluster_component_traps_total", "Instances of the component that trapped and were replaced.")
@@ -326,3 +371,6 @@ fn trap_counter(registry: &prometheus::Registry) -> prometheus::IntCounter {
     let _ = registry.register(Box::new(traps.clone()));
     traps
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,9 +67,36 @@ impl RaftPersistence for MemoryPersistence {
     }
 
     fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>) {
-        self.lock().extend(operations);
+        {
+            let mut journal = self.lock();
+            let compacts = operations.iter().any(|operation| matches!(operation, Operation::Compact { .. }));
+            journal.extend(operations);
+            if compacts {
+                drop_superseded(&mut journal);
+            }
+        }
         (self.on_durable)(Ok(ticket));
     }
+}
+
+/// Drops operations from the front that say nothing any more. Only from there: an append that stays may be cut by a later one.
+fn drop_superseded(journal: &mut Vec<Operation>) {
+    let last = |is: fn(&Operation) -> bool| journal.iter().rposition(is);
+    let (hard_state, compact) = (last(|it| matches!(it, Operation::HardState(_))), last(|it| matches!(it, Operation::Compact { .. })));
+    let needed_from = compact.and_then(|at| match &journal[at] {
+        Operation::Compact { first, .. } => Some(*first),
+        Operation::HardState(_) | Operation::Append { .. } => None,
+    });
+    let Some(needed_from) = needed_from else { return };
+    let is_superseded = |(at, operation): (usize, &Operation)| match operation {
+        Operation::HardState(_) => hard_state.is_some_and(|latest| at < latest),
+        Operation::Compact { .. } => compact.is_some_and(|latest| at < latest),
+        Operation::Append { first, count, .. } => first.0.saturating_add(u64::from(*count)) <= needed_from.0,
+    };
+    let dropped = journal.iter().enumerate().take_while(|it| is_superseded(*it)).count();
+    // What follows is to be read with the hard state that held when it came.
+    let state = journal.drain(..dropped).rfind(|it| matches!(it, Operation::HardState(_)));
+    journal.splice(..0, state);
 }
 
 impl fmt::Debug for MemoryPersistence {
@@ -130,7 +157,7 @@ impl RaftPersistence for FilePersistence {
         let mut chunks = Chunks::new(visit);
         let (writer, diagnostics) = WalWriter::open(&dir, &options, on_durable, |located| -> RaftResult<()> {
             let record = located.record;
-            // A mark says nothing to any group.
+            // A mark or a release says nothing to any group.
             let Some(operation) = record.body.to_operation() else { return Ok(()) };
             if record.group != Self::GROUP {
                 return Err(WalError::ForeignGroup { group: record.group, expected: Self::GROUP }.into());
@@ -184,6 +211,7 @@ impl<'v> Chunks<'v> {
         self.bytes += match &operation {
             Operation::HardState(bytes) => bytes.len(),
             Operation::Append { entries, .. } => entries.len(),
+            Operation::Compact { base, .. } => base.len(),
         } + size_of::<Operation>();
         self.chunk.push(operation);
         if self.bytes < CHUNK_BYTES {

@@ -13,12 +13,19 @@ use crate::events::Events;
 use crate::handle::Outcome;
 use crate::inbox::{ControlRequest, ReadRequest, SessionRequest, WriteRequest};
 use crate::persistence::RaftPersistence;
-use crate::state_machine::StateMachine;
+use crate::snapshots::{SnapshotJob, SnapshotStore};
+use crate::state_machine::{Piece, StateMachine};
 
 /// The way to the other nodes.
 pub trait Network: Send + Sync + 'static {
     /// Hands over an envelope for a peer, and returns at once. It may be lost.
     fn send(&self, to: NodeId, envelope: Vec<u8>);
+
+    /// As [`send`](Self::send), for an envelope that is large and in no hurry: others should not wait behind it. Those that are sent this way must not overtake each
+    /// other.
+    fn send_bulk(&self, to: NodeId, envelope: Vec<u8>) {
+        self.send(to, envelope);
+    }
 
     /// These are the members from now on: the nodes to which there has to be a way. The version is the index of their configuration in the log; 0 for
     /// the one that the node was started with. A network that reaches everybody need not know.
@@ -29,12 +36,32 @@ pub trait Network: Send + Sync + 'static {
 pub(crate) struct Ports {
     /// None until the journal has been read: the core persists nothing before that.
     storage: Option<Box<dyn RaftPersistence>>,
+    snapshots: Box<dyn SnapshotStore>,
     network: Arc<dyn Network>,
     machine: Box<dyn StateMachine>,
     events: Arc<Events>,
     waiting: Waiting,
+    state: State,
+    /// Whether the core has said so, and nobody has asked yet.
+    repaired: bool,
     /// Results of commands of sessions, on their way back to the core.
     applied: Vec<Applied>,
+}
+
+/// How far the state is on its way out or in.
+#[derive(Debug, Default)]
+struct State {
+    captured: bool,
+    /// About how long a piece the core has asked for.
+    wanted: Option<usize>,
+    /// Whether another state is on its way in: nobody may see a part of it.
+    restoring: bool,
+    /// Whether all of another state has come.
+    restored: bool,
+    /// Local reads that came meanwhile.
+    held: Vec<ReadRequest>,
+    /// Why the state is of no use, if it is not.
+    lost: Option<String>,
 }
 
 /// Requests whose outcome is not known yet.
@@ -57,11 +84,18 @@ struct PendingWrite {
 type Reporter = tokio::sync::oneshot::Sender<Vec<RaftResult<Outcome>>>;
 
 impl Ports {
-    pub(crate) fn new(network: Arc<dyn Network>, machine: Box<dyn StateMachine>, events: Arc<Events>, request_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        network: Arc<dyn Network>,
+        machine: Box<dyn StateMachine>,
+        snapshots: Box<dyn SnapshotStore>,
+        events: Arc<Events>,
+        request_timeout: Duration,
+    ) -> Self {
         let request_timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
         let (writes, reads, controls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let waiting = Waiting { last_token: 0, writes, reads, controls, request_timeout_ms };
-        Self { storage: None, network, machine, events, waiting, applied: Vec::new() }
+        let state = State::default();
+        Self { storage: None, snapshots, network, machine, events, waiting, state, repaired: false, applied: Vec::new() }
     }
 
     /// From here on the core may persist.
@@ -105,6 +139,79 @@ impl Ports {
         std::mem::take(&mut self.applied)
     }
 
+    /// The snapshots, for as long as the core has not been started.
+    pub(crate) fn snapshots(&mut self) -> &mut dyn SnapshotStore {
+        self.snapshots.as_mut()
+    }
+
+    /// The piece of the captured state that the core waits for.
+    pub(crate) fn take_piece(&mut self) -> Option<Piece> {
+        self.state.wanted.take().map(|max_bytes| self.machine.next_piece(max_bytes))
+    }
+
+    /// Whether the core waits for a piece: then the next turn should not wait for anything else.
+    pub(crate) fn wants_piece(&self) -> bool {
+        self.state.wanted.is_some()
+    }
+
+    /// Whether all of another state has come since the last one was cleared.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.state.restored
+    }
+
+    /// Why the state is of no use, if it is not.
+    pub(crate) fn take_lost(&mut self) -> Option<String> {
+        self.state.lost.take()
+    }
+
+    /// Whether the node has repaired itself since this was last asked.
+    pub(crate) fn take_repaired(&mut self) -> bool {
+        std::mem::take(&mut self.repaired)
+    }
+
+    fn capture(&mut self) {
+        self.machine.capture();
+        self.state = State { captured: true, wanted: None, ..std::mem::take(&mut self.state) };
+    }
+
+    fn read_captured(&mut self, max_bytes: usize) {
+        if self.state.captured {
+            self.state.wanted = Some(max_bytes);
+        } else {
+            tracing::error!("the core asks for a state that it has not captured");
+        }
+    }
+
+    fn release(&mut self) {
+        self.machine.release();
+        (self.state.captured, self.state.wanted) = (false, None);
+    }
+
+    fn clear(&mut self) {
+        self.machine.clear();
+        let State { lost, held, .. } = std::mem::take(&mut self.state);
+        self.state = State { restoring: true, lost, held, ..State::default() };
+    }
+
+    fn restore(&mut self, piece: &[u8]) {
+        // Once a piece makes no sense, the others can't either.
+        if self.state.lost.is_none()
+            && let Err(error) = self.machine.restore(piece)
+        {
+            self.state.lost = Some(error.to_string());
+        }
+    }
+
+    fn restored(&mut self) {
+        match self.machine.restored() {
+            Ok(()) => {
+                (self.state.restoring, self.state.restored) = (false, true);
+                std::mem::take(&mut self.state.held).into_iter().for_each(|request| self.serve_local_read(request));
+            }
+            Err(error) => self.state.lost = Some(self.state.lost.take().unwrap_or_else(|| error.to_string())),
+        }
+    }
+
     fn apply(&mut self, commands: &[Committed]) {
         let results = self.machine.apply(commands);
         assert_eq!(results.len(), commands.len(), "a state machine gives one result for each command");
@@ -124,8 +231,12 @@ impl Ports {
         }
     }
 
-    /// Answers from the state as it is.
-    pub(crate) fn serve_local_read(&mut self, ReadRequest { queries, reply }: ReadRequest) {
+    /// Answers from the state as it is; where another one is on its way in, once it has come.
+    pub(crate) fn serve_local_read(&mut self, request: ReadRequest) {
+        if self.state.restoring {
+            return self.state.held.push(request);
+        }
+        let ReadRequest { queries, reply } = request;
         let answers = queries.iter().map(|query| self.machine.query(query)).collect();
         // Whoever asked may have gone away.
         let _ = reply.send(Ok(answers));
@@ -139,7 +250,23 @@ impl Driver for Ports {
                 self.storage.as_mut().expect("the core persists nothing before it is started").submit(ticket, operations);
             }
             Effect::Send { to, envelope } => self.network.send(to, envelope),
+            Effect::SendBulk { to, envelope } => self.network.send_bulk(to, envelope),
             Effect::Apply { commands } => self.apply(&commands),
+            Effect::CaptureState => self.capture(),
+            Effect::ReadState { max_bytes } => self.read_captured(max_bytes),
+            Effect::ReleaseState => self.release(),
+            Effect::ClearState => self.clear(),
+            Effect::RestoreState { piece } => self.restore(&piece),
+            Effect::StateRestored => self.restored(),
+            Effect::WriteSnapshot { id, offset, bytes } => self.snapshots.submit(SnapshotJob::Write { id, offset, bytes }),
+            Effect::FinishSnapshot { id } => self.snapshots.submit(SnapshotJob::Finish { id }),
+            Effect::DiscardSnapshot { id } => self.snapshots.submit(SnapshotJob::Discard { id }),
+            Effect::RetainSnapshots { ids } => self.snapshots.submit(SnapshotJob::Retain { ids }),
+            Effect::ReadSnapshot { id, reader, offset, max_bytes } => {
+                self.snapshots.submit(SnapshotJob::Read { id, reader, offset, max_bytes });
+            }
+            Effect::StateLost { reason } => self.state.lost = Some(reason),
+            Effect::Repaired => self.repaired = true,
             Effect::Reply { replies } => {
                 for Reply { token, index, result } in replies {
                     self.waiting.resolve_write(token, Ok(Outcome { index, result }));

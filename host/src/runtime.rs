@@ -3,8 +3,8 @@
 //! One task owns the sandbox, the state machine and everyone who waits for an answer, so that none of them needs a lock. The disk has a thread of its
 //! own, and sockets have theirs where there are processors enough; they reach this task through the [`Inbox`] alone.
 //!
-//! A trap ends an instance of the component, not the process: the next one is built from the journal, with a new state machine. Who was waiting
-//! is told that the outcome is unknown. A failed disk ends the node: what it can't keep it must not promise.
+//! A trap ends an instance of the component, not the process: the next one is built from the newest snapshot and the journal, with a new state machine. Who
+//! was waiting is told that the outcome is unknown. The same happens when a state machine can't make sense of a snapshot. A failed disk ends the node: what it can't keep it must not promise.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,10 +19,14 @@ use crate::events::Events;
 use crate::inbox::{Contents, Inbox};
 use crate::persistence::{OnDurable, RaftPersistence};
 use crate::ports::{Network, Ports};
+use crate::snapshots::{OnSnapshot, SnapshotStore, SnapshotStoreError, StoredSnapshot};
 use crate::state_machine::StateMachine;
 
 /// How often the core is told the time when nothing else happens.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How much of a snapshot is given back at once: enough to make a crossing into the sandbox cheap.
+const SNAPSHOT_BYTES: usize = 256 << 10;
 
 /// The most bytes of envelopes in one turn, but for one that is larger by itself.
 const MAX_TURN_BYTES: usize = 4 << 20;
@@ -35,6 +39,15 @@ const MAX_YOUNG_DEATHS: u32 = 3;
 
 /// Opens the journal; called again for each new instance, after the one before has let go of it.
 pub(crate) type OpenStorage = Box<dyn Fn(OnDurable) -> RaftResult<Box<dyn RaftPersistence>> + Send>;
+
+/// Opens the snapshots; called again for each new instance, after the one before has let go of them.
+pub(crate) type OpenSnapshots = Box<dyn Fn(OnSnapshot) -> RaftResult<Box<dyn SnapshotStore>> + Send>;
+
+/// Is told that the node has repaired itself.
+pub(crate) type OnRepaired = Box<dyn Fn() + Send>;
+
+/// Is asked, when a node can't be built from its files, whether it may be built without what is damaged, as one that repairs itself. If so, it has put that aside.
+pub(crate) type Salvage = Box<dyn Fn(&RaftError) -> RaftResult<bool> + Send>;
 
 /// Makes an empty state machine; called again for each new instance.
 pub(crate) type NewStateMachine = Box<dyn Fn() -> Box<dyn StateMachine> + Send>;
@@ -53,10 +66,13 @@ pub(crate) struct Runtime {
     pub(crate) config: Config,
     pub(crate) engine: EngineKind,
     pub(crate) open_storage: OpenStorage,
+    pub(crate) open_snapshots: OpenSnapshots,
     pub(crate) new_machine: NewStateMachine,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) traps: prometheus::IntCounter,
+    pub(crate) on_repaired: OnRepaired,
+    pub(crate) salvage: Salvage,
     pub(crate) events: Arc<Events>,
 }
 
@@ -74,13 +90,13 @@ impl Runtime {
         loop {
             let born = Instant::now();
             match self.run_instance(&mut ready).await {
-                Err(RaftError::Engine(EngineError::Trap(reason))) => {
+                Err(RaftError::Engine(EngineError::Trap(reason) | EngineError::StateLost(reason))) => {
                     self.traps.inc();
                     young_deaths = if born.elapsed() < MIN_LIFE { young_deaths + 1 } else { 1 };
                     if young_deaths > MAX_YOUNG_DEATHS {
                         return Err(EngineError::Trap(format!("{reason} ({young_deaths} times within seconds)")).into());
                     }
-                    tracing::error!("the component trapped: {reason}; a new instance is built from the journal");
+                    tracing::error!("the instance has ended: {reason}; a new one is built from what is on disk");
                 }
                 ended => return ended,
             }
@@ -88,57 +104,136 @@ impl Runtime {
     }
 
     async fn run_instance(&mut self, ready: &mut Option<impl FnOnce() + Send>) -> RaftResult<()> {
-        let mut engine = self.build()?;
+        let mut engine = self.build_or_salvage()?;
         if let Some(ready) = ready.take() {
             ready();
         }
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                biased;
-                () = self.inbox.filled() => {}
-                _ = ticks.tick() => {}
+            // A piece of the state that the core asked for in the last turn is given to it in this one.
+            if !engine.driver().wants_piece() {
+                tokio::select! {
+                    biased;
+                    () = self.inbox.filled() => {}
+                    _ = ticks.tick() => {}
+                }
             }
             // Whoever woke this task may have more at hand, and so may others: they get their turn first, and the burst grows.
             yield_now().await;
             let contents = self.inbox.take();
             if let Some(failure) = contents.storage_failure {
-                return Err(RaftError::Storage(Box::new(failure)));
+                return Err(RaftError::Storage(failure));
             }
             if contents.closed {
                 return Ok(());
             }
             take_turn(engine.as_mut(), contents)?;
+            if engine.driver().take_repaired() {
+                self.config.repair = false;
+                (self.on_repaired)();
+            }
+            if let Some(reason) = engine.driver().take_lost() {
+                return Err(EngineError::StateLost(reason).into());
+            }
         }
     }
 
-    fn build(&mut self) -> RaftResult<Box<dyn Engine<Ports> + Send>> {
+    fn build_or_salvage(&mut self) -> RaftResult<BoxedEngine> {
+        match self.build() {
+            Err(error) if (self.salvage)(&error)? => {
+                self.config.repair = true;
+                self.build()
+            }
+            built => built,
+        }
+    }
+
+    fn build(&mut self) -> RaftResult<BoxedEngine> {
         let inbox = Arc::clone(&self.inbox);
         // What an earlier instance's disk reported speaks of tickets that the new one has yet to give out.
-        inbox.put(|contents| contents.persisted = None);
+        inbox.put(|contents| {
+            contents.persisted = None;
+            contents.snapshots.clear();
+        });
         self.events.begin_anew();
+        let mut engine = self.engine_from_snapshot()?;
         let mut storage = (self.open_storage)(Box::new(move |durable| {
             inbox.put(|contents| match durable {
                 Ok(ticket) => contents.persisted = Some(ticket),
-                Err(failure) => contents.storage_failure = Some(failure),
+                Err(failure) => contents.storage_failure = Some(Box::new(failure)),
             });
         }))?;
-        let ports = Ports::new(Arc::clone(&self.network), (self.new_machine)(), Arc::clone(&self.events), self.config.request_timeout);
-        let mut engine: Box<dyn Engine<Ports> + Send> = match &self.engine {
-            EngineKind::Sandboxed(sandbox) => Box::new(WasmEngine::new(sandbox, &self.config, ports, Ambient::system())?),
-            EngineKind::Native => Box::new(NativeEngine::new(self.config.clone(), ports, Ambient::system())?),
-        };
         storage.recover(&mut |operations| Ok(engine.recover(operations)?))?;
         engine.driver().attach(storage);
         engine.start()?;
         Ok(engine)
     }
+
+    /// An engine with the state of the newest snapshot that makes sense. Those that make none are put aside; without any the journal has to have everything, and
+    /// the core checks that.
+    fn engine_from_snapshot(&mut self) -> RaftResult<BoxedEngine> {
+        loop {
+            let mut engine = self.new_engine()?;
+            let store = engine.driver().snapshots();
+            let Some(newest) = store.list().map_err(storage_failed)?.first().copied() else { return Ok(engine) };
+            let began = Instant::now();
+            let Err(error) = give_back(engine.as_mut(), newest) else {
+                tracing::info!("snapshot {} was read: {} bytes in {} ms", newest.id, newest.bytes, began.elapsed().as_millis());
+                return Ok(engine);
+            };
+            let RaftError::Engine(EngineError::Snapshot(reason)) = error else { return Err(error) };
+            tracing::error!("snapshot {} is of no use and put aside, and the one before it is tried: {reason}", newest.id);
+            engine.driver().snapshots().put_aside(newest.id).map_err(storage_failed)?;
+        }
+    }
+
+    fn new_engine(&mut self) -> RaftResult<BoxedEngine> {
+        let inbox = Arc::clone(&self.inbox);
+        let snapshots = (self.open_snapshots)(Box::new(move |report| {
+            inbox.put(|contents| match report {
+                Ok(report) => contents.snapshots.push(report),
+                Err(failure) => contents.storage_failure = Some(Box::new(failure)),
+            });
+        }))?;
+        let (network, events) = (Arc::clone(&self.network), Arc::clone(&self.events));
+        let ports = Ports::new(network, (self.new_machine)(), snapshots, events, self.config.request_timeout);
+        Ok(match &self.engine {
+            EngineKind::Sandboxed(sandbox) => Box::new(WasmEngine::new(sandbox, &self.config, ports, Ambient::system())?),
+            EngineKind::Native => Box::new(NativeEngine::new(self.config.clone(), ports, Ambient::system())?),
+        })
+    }
+}
+
+type BoxedEngine = Box<dyn Engine<Ports> + Send>;
+
+fn storage_failed(error: SnapshotStoreError) -> RaftError {
+    RaftError::Storage(Box::new(error))
+}
+
+/// Gives a snapshot back to the core and the state machine, all of it.
+fn give_back(engine: &mut (dyn Engine<Ports> + Send), stored: StoredSnapshot) -> RaftResult<()> {
+    let mut offset = 0;
+    loop {
+        let bytes = engine.driver().snapshots().read(stored.id, offset, SNAPSHOT_BYTES).map_err(storage_failed)?;
+        if bytes.is_empty() {
+            break;
+        }
+        engine.restore(&bytes)?;
+        if let Some(reason) = engine.driver().take_lost() {
+            return Err(EngineError::Snapshot(reason).into());
+        }
+        offset += bytes.len() as u64;
+    }
+    if engine.driver().is_restored() {
+        return Ok(());
+    }
+    Err(EngineError::Snapshot(format!("it is cut short after {offset} bytes")).into())
 }
 
 fn take_turn(engine: &mut (dyn Engine<Ports> + Send), contents: Contents) -> Result<(), EngineError> {
-    let mut turn = Turn { persisted: contents.persisted, received: contents.received, ..Turn::default() };
     let ports = engine.driver();
+    let mut turn = Turn { persisted: contents.persisted, snapshots: contents.snapshots, received: contents.received, ..Turn::default() };
     for request in contents.writes {
         ports.register_write(request, &mut turn.proposals);
     }
@@ -151,6 +246,8 @@ fn take_turn(engine: &mut (dyn Engine<Ports> + Send), contents: Contents) -> Res
     while let Some(piece) = split_off(&mut turn.received) {
         engine.turn(Turn { received: piece, ..Turn::default() })?;
     }
+    // Not earlier: in a turn before this one the core may have captured the state anew.
+    turn.piece = engine.driver().take_piece();
     engine.turn(turn)?;
     for asker in contents.status {
         // Whoever asked may have gone away.

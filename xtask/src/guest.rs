@@ -1,6 +1,6 @@
 //! Compiling the core for the sandbox: which toolchain can, and how it is called.
 //!
-//! The host's build script and `cargo xtask setup` both include this file, so that what one finds the other finds too. It needs no
+//! The host's build script and `cargo xtask` both include this file, so that what one finds the other finds too. It needs no
 //! dependencies.
 //!
 //! The target is `wasm32-unknown-unknown`. Its standard library comes with the toolchain in use (`rustup target add`), or is compiled from
@@ -74,22 +74,37 @@ impl Toolchain {
     /// # Errors
     /// Says which command failed. What the compiler said went to standard error.
     pub(crate) fn compile_core(&self, workspace: &Path, target_dir: &Path) -> Result<PathBuf, String> {
-        let mut command = self.command(workspace, target_dir);
+        self.compile(workspace, target_dir, &["--lib", "--features", "component"], "")?;
+        Ok(target_dir.join(TARGET).join("component").join("amaters_cluster_core.wasm"))
+    }
+
+    /// Compiles an example of the core, as [`Self::compile_core`] does the core itself, but with the sandbox's vector instructions.
+    ///
+    /// # Errors
+    /// As [`Self::compile_core`].
+    #[allow(dead_code, reason = "of those that include this file, only xtask builds examples")]
+    pub(crate) fn compile_example(&self, workspace: &Path, target_dir: &Path, name: &str) -> Result<PathBuf, String> {
+        self.compile(workspace, target_dir, &["--example", name], "-Ctarget-feature=+simd128")?;
+        Ok(target_dir.join(TARGET).join("component").join("examples").join(name).with_extension("wasm"))
+    }
+
+    fn compile(&self, workspace: &Path, target_dir: &Path, what: &[&str], flags: &str) -> Result<(), String> {
+        let mut command = self.command(workspace, target_dir, what, flags);
         let status = command.status().map_err(|error| format!("{} can't be run: {error}", self.cargo.display()))?;
         if !status.success() {
             return Err(format!("compiling the core for {TARGET} ended with {status}: {command:?}"));
         }
-        Ok(target_dir.join(TARGET).join("component").join("amaters_cluster_core.wasm"))
+        Ok(())
     }
 
-    fn command(&self, workspace: &Path, target_dir: &Path) -> Command {
+    fn command(&self, workspace: &Path, target_dir: &Path, what: &[&str], flags: &str) -> Command {
         let mut command = Command::new(&self.cargo);
-        command.current_dir(workspace).args(["rustc", "--package", "amaters-cluster-core", "--lib", "--crate-type", "cdylib"]);
-        command.args(["--features", "component", "--profile", "component", "--target", TARGET, "--target-dir"]).arg(target_dir);
+        command.current_dir(workspace).args(["rustc", "--package", "amaters-cluster-core", "--crate-type", "cdylib"]).args(what);
+        command.args(["--profile", "component", "--target", TARGET, "--target-dir"]).arg(target_dir);
         command.env("RUSTC", &self.rustc).stdout(Stdio::null());
-        // What was meant for the outer build: flags for the host's processor, clippy in the compiler's place. Set and empty, the first
+        // What was meant for the outer build: flags for the host's processor, clippy in the compiler's place. Set, even if empty, the first
         // also hides flags from the user's configuration.
-        command.env("CARGO_ENCODED_RUSTFLAGS", "").env_remove("RUSTC_WORKSPACE_WRAPPER");
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags).env_remove("RUSTC_WORKSPACE_WRAPPER");
         for variable in ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR"] {
             command.env_remove(variable);
         }

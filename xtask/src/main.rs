@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 mod fuzz;
-#[allow(dead_code, reason = "compiling is the part of the host's build script, which includes the same file")]
+#[allow(dead_code, reason = "compiling the core is the part of the host's build script, which includes the same file")]
 mod guest;
 mod setup;
 
@@ -36,7 +36,10 @@ enum Task {
         #[arg(long, default_value_t = 10)]
         minutes: u32,
     },
-    /// Compares the speed with other systems', on this machine; arguments go to the comparison: try `--help`
+    /// Runs real nodes under load while they are killed, stopped and damaged, and counts what was lost; arguments: `--minutes M --seed S`
+    Soak(PassedOn),
+    /// Compares the speed with other systems', on this machine; arguments go to the comparison: try `--help`. With `--sealing` as the first
+    /// argument, measures how fast payloads are sealed, opened and chained
     Bench(PassedOn),
 }
 
@@ -68,12 +71,27 @@ fn run_task(task: Task) -> Result<()> {
         Task::Sim(PassedOn { args }) => run_program("amaters-cluster-tests", "sim", args),
         Task::Model(PassedOn { args }) => run_program("amaters-cluster-tests", "model", args),
         Task::Fuzz { minutes } => fuzz::fuzz(minutes),
+        Task::Bench(PassedOn { args }) if args.first().is_some_and(|first| first == "--sealing") => bench_sealing(&args[1..]),
+        Task::Soak(PassedOn { args }) => {
+            run(cargo("build").args(["--release", "--package", "amaters-cluster"]))?;
+            run_program("amaters-cluster-tests", "soak", args)
+        }
         Task::Bench(PassedOn { args }) => {
             run(cargo("build").args(["--release", "--package", "amaters-cluster"]))?;
             let compare = ["--package", "amaters-cluster-tests", "--features", "compare", "--bin", "compare", "--"];
             run(cargo("run").arg("--release").args(compare).args(args))
         }
     }
+}
+
+/// The guest is built as the component is, and so is its code.
+fn bench_sealing(args: &[OsString]) -> Result<()> {
+    let toolchain = guest::Toolchain::find().context(guest::HOW_TO_SET_UP)?;
+    let program = env::current_exe().context("this program has no path")?;
+    let target_dir = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).context("the build has no target folder")?;
+    let guest = toolchain.compile_example(&workspace(), &target_dir.join("guest"), "sealing_speed").map_err(anyhow::Error::msg)?;
+    let sealing = ["--package", "amaters-cluster-tests", "--features", "sealing", "--bin", "sealing", "--", "--guest"];
+    run(cargo("run").arg("--release").args(sealing).arg(guest).args(args))
 }
 
 /// In two builds: the tests' own package puts bugs into its copy of the core, which the program that it starts must not have.

@@ -85,6 +85,14 @@ struct RaftMetrics {
     voters: Gauge,
     learners: Gauge,
     removed: Gauge,
+    first: Gauge,
+    snapshot_index: Gauge,
+    snapshot_bytes: Gauge,
+    snapshots_taken: IntCounter,
+    snapshots_sent: IntCounter,
+    snapshots_installed: IntCounter,
+    snapshots_failed: IntCounter,
+    repairing: Gauge,
 }
 
 impl RaftMetrics {
@@ -133,6 +141,14 @@ impl RaftMetrics {
             voters: gauge(&registry, "voters", "Members that vote, in either of two joint configurations")?,
             learners: gauge(&registry, "learners", "Members that only receive the log")?,
             removed: gauge(&registry, "removed", "Whether the node was removed from its cluster")?,
+            first: gauge(&registry, "log_first_index", "The first index of the log in memory: what was before it is in a snapshot")?,
+            snapshot_index: gauge(&registry, "snapshot_index", "The last index that the newest durable snapshot holds; 0 for none")?,
+            snapshot_bytes: gauge(&registry, "snapshot_bytes", "The size of the newest durable snapshot")?,
+            snapshots_taken: counter(&registry, "snapshots_taken_total", "Snapshots that were taken here")?,
+            snapshots_sent: counter(&registry, "snapshots_sent_total", "Snapshots that were sent to a peer, to the end")?,
+            snapshots_installed: counter(&registry, "snapshots_installed_total", "Snapshots that came from a leader and were installed")?,
+            snapshots_failed: counter(&registry, "snapshots_failed_total", "Snapshots that could not be written")?,
+            repairing: gauge(&registry, "repairing", "Whether the node repairs itself, and counts for no majority until it has")?,
             registry,
         })
     }
@@ -154,6 +170,10 @@ impl RaftMetrics {
         self.voters.set(count(|role| matches!(role, MemberRole::Voter | MemberRole::Incoming | MemberRole::Outgoing)));
         self.learners.set(count(|role| role == MemberRole::Learner));
         self.removed.set(u64::from(status.removed));
+        self.first.set(status.first_index.0);
+        self.snapshot_index.set(status.snapshots.latest.map_or(0, |id| id.index.0));
+        self.snapshot_bytes.set(status.snapshots.latest_bytes);
+        self.repairing.set(u64::from(status.repairing));
         self.peer_match.reset();
         self.peer_silence.reset();
         self.peer_suspicion.reset();
@@ -175,6 +195,10 @@ impl RaftMetrics {
             (&self.disk_stalls, status.counters.disk_stalls),
             (&self.configurations, status.counters.configurations),
             (&self.strangers, status.counters.strangers),
+            (&self.snapshots_taken, status.counters.snapshots_taken),
+            (&self.snapshots_sent, status.counters.snapshots_sent),
+            (&self.snapshots_installed, status.counters.snapshots_installed),
+            (&self.snapshots_failed, status.counters.snapshots_failed),
         ] {
             // A node that was rebuilt counts from 0 again, which Prometheus takes for the restart that it is.
             counter.reset();

@@ -8,6 +8,8 @@
 //! | `POST /transfer` | has this node, which must lead, hand over: to `{"to": 2}` or to the best; 200 and `{"leader": 2}` once that one leads |
 //! | `GET /members` | 200 and a [`MembersView`] as JSON: the configuration that holds |
 //! | `POST /members` | carries out a [`ChangeRequest`] and answers with a [`MembersView`]; 202 if it takes longer than 8 s |
+//! | `POST /snapshots` | has this node take a snapshot now; 200 and its [`SnapshotView`] once it is durable, 202 if that takes longer than 8 s |
+//! | `GET /snapshots/INDEX/TERM/OFFSET` | 200 and up to 1 MiB of that snapshot's bytes from `OFFSET` on, none at its end; 410 once it is not kept any more |
 //! | `GET /metrics` | 200 and Prometheus' text format 0.0.4; all names begin with `amaters_cluster_` |
 //!
 //! A change that was refused gets 409 and why, or 421 where it has to go to another node, the `leader`, if it is known.
@@ -50,7 +52,7 @@ use tower::Service;
 
 pub use members::{AddressView, ChangeRequest, MemberRoleView, MemberView, MembersView};
 pub use routes::StatusSource;
-pub use view::{NodeInfo, PeerView, RoleView, StatusView};
+pub use view::{NodeInfo, PeerView, RoleView, SnapshotView, StatusView};
 
 use crate::transport::crowd::{Crowd, Place};
 use metrics::Metrics;

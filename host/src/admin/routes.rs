@@ -24,8 +24,8 @@ use crate::error::{RaftError, RaftResult};
 /// How long the node's loop may take to report its status before it counts as stuck.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// How long an answer waits for a change of the members: less than a request may take.
-const CHANGE: Duration = Duration::from_secs(8);
+/// How long an answer waits for a change of the members or a snapshot: less than a request may take.
+pub(super) const CHANGE: Duration = Duration::from_secs(8);
 
 /// The largest body of a request.
 const BODY_BYTES: usize = 64 << 10;
@@ -37,6 +37,9 @@ pub trait StatusSource: Clone + Send + Sync + 'static {
 
     /// Has the node hand over, and waits for the outcome.
     fn transfer(&self, to: Option<NodeId>) -> impl Future<Output = RaftResult<()>> + Send;
+
+    /// Has the node take a snapshot, and waits for it.
+    fn take_snapshot(&self) -> impl Future<Output = RaftResult<()>> + Send;
 
     /// Asks the node, which has to be the leader, for other members.
     fn change_membership(&self, change: MembershipChange) -> impl Future<Output = RaftResult<()>> + Send;
@@ -70,8 +73,14 @@ pub(super) fn router<S: StatusSource>(desk: Arc<Desk<S>>) -> Router {
         .route("/members", get(members::<S>).post(change_members::<S>))
         .route("/metrics", get(metrics::<S>))
         .route("/transfer", post(control::transfer::<S>))
-        .fallback(|| async { error(StatusCode::NOT_FOUND, "expected /status, /members, /healthz, /readyz, /metrics or /transfer") })
-        .method_not_allowed_fallback(|| async { error(StatusCode::METHOD_NOT_ALLOWED, "expected GET; POST for /transfer and /members") })
+        .route("/snapshots", post(control::take_snapshot::<S>))
+        .route("/snapshots/{index}/{term}/{offset}", get(control::snapshot_part::<S>))
+        .fallback(|| async {
+            error(StatusCode::NOT_FOUND, "expected /status, /members, /healthz, /readyz, /metrics, /transfer or /snapshots")
+        })
+        .method_not_allowed_fallback(|| async {
+            error(StatusCode::METHOD_NOT_ALLOWED, "expected GET; POST for /transfer, /members and /snapshots")
+        })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn_with_state(Arc::clone(&desk), guard::<S>))
         .with_state(desk)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use amaters_cluster_core::{Counters, LogIndex, MemberRole, MemberStatus, MembershipChange, NodeId, NodeState, PeerStatus, Status, Term};
+use amaters_cluster_core::{
+    Counters, EntryId, LogIndex, MemberRole, MemberStatus, MembershipChange, NodeId, NodeState, PeerStatus, SnapshotStatus, Status, Term,
+};
 use prometheus::{IntCounter, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +40,13 @@ impl StatusSource for Node {
             }
             (_, None | Some(NodeId(1..=3))) => Ok(()),
             _ => Err(RaftError::UnknownTarget),
+        }
+    }
+
+    async fn take_snapshot(&self) -> RaftResult<()> {
+        match self {
+            Self::Reports(status) if status.snapshots.taking.is_some() => Err(RaftError::SnapshotUnderWay),
+            _ => Ok(()),
         }
     }
 
@@ -81,10 +90,21 @@ fn leader() -> Status {
             disk_stalls: 7,
             configurations: 1,
             strangers: 3,
+            snapshots_taken: 8,
+            snapshots_sent: 9,
+            snapshots_installed: 10,
+            snapshots_failed: 11,
         },
         transfer_to: NodeId(2),
         has_lease: true,
         disk_waits: Duration::from_millis(250),
+        first_index: LogIndex(2),
+        snapshots: SnapshotStatus {
+            latest: Some(EntryId { index: LogIndex(3), term: Term(2) }),
+            latest_bytes: 4321,
+            ..SnapshotStatus::default()
+        },
+        repairing: false,
     }
 }
 
@@ -99,7 +119,7 @@ impl Admin {
     async fn start(node: Node) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, registry, (stop, shutdown)) = (listener.local_addr().unwrap(), Registry::new(), watch::channel(false));
-        let info = NodeInfo { cluster: "dev".to_owned(), version: "1.2.3".to_owned(), engine: "wasm".to_owned() };
+        let info = NodeInfo { cluster: "dev".to_owned(), version: "1.2.3".to_owned(), engine: "wasm".to_owned(), snapshots: None };
         let task = tokio::spawn(serve(listener, node, info, registry.clone(), shutdown));
         Self { address, registry, stop, task }
     }
@@ -154,11 +174,22 @@ impl Admin {
 }
 
 #[tokio::test]
+async fn a_snapshot_is_taken_on_demand_and_a_refusal_says_why() {
+    let (code, body) = Admin::reports(leader()).await.ask("POST", "/snapshots").await;
+    assert_eq!((code, body.as_str()), (200, r#"{"index":3,"term":2,"bytes":4321}"#));
+    let mut busy = leader();
+    busy.snapshots.taking = busy.snapshots.latest;
+    let (code, body) = Admin::reports(busy).await.ask("POST", "/snapshots").await;
+    assert!(code == 409 && body.contains("a snapshot is being taken or installed"), "{code}: {body}");
+}
+
+#[tokio::test]
 async fn status_has_the_fields_that_scripts_rely_on() {
     let (code, body) = Admin::reports(leader()).await.get("/status").await;
     assert_eq!(code, 200);
     let expected = serde_json::json!({
         "id": 1, "role": "leader", "term": 3, "leader": 1, "commit": 8, "applied": 8, "last": 9,
+        "first": 2, "snapshot": {"index": 3, "term": 2, "bytes": 4321}, "snapshot_under_way": false, "repairing": false,
         "config": 4, "removed": false,
         "members": [
             {"id": 1, "address": "host1:7101", "role": "voter"},
@@ -289,9 +320,15 @@ async fn members_are_shown_and_changed_by_the_leader() {
 async fn other_paths_and_methods_are_refused_in_words() {
     let admin = Admin::reports(leader()).await;
     let (code, body) = admin.get("/nothing").await;
-    assert_eq!((code, body.as_str()), (404, r#"{"error":"expected /status, /members, /healthz, /readyz, /metrics or /transfer"}"#));
+    assert_eq!(
+        (code, body.as_str()),
+        (404, r#"{"error":"expected /status, /members, /healthz, /readyz, /metrics, /transfer or /snapshots"}"#)
+    );
     for path in ["/status", "/healthz", "/readyz", "/metrics"] {
-        assert_eq!(admin.ask("DELETE", path).await, (405, r#"{"error":"expected GET; POST for /transfer and /members"}"#.to_owned()));
+        assert_eq!(
+            admin.ask("DELETE", path).await,
+            (405, r#"{"error":"expected GET; POST for /transfer, /members and /snapshots"}"#.to_owned())
+        );
     }
     let answer = admin.send(b"GET /status HTTP/1.1\r\nhost: node\r\ncontent-length: 70000\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");

@@ -1,6 +1,7 @@
 //! A node's status as JSON: what `/status` answers and `ukehi status` reads.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use amaters_cluster_core::{NodeState, PeerStatus, Status};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub struct NodeInfo {
     pub version: String,
     /// What runs the core: `wasm` or `native`.
     pub engine: String,
+    /// The directory with its snapshots' files; none where they can't be fetched.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// The body of `/status`. Scripts rely on the names of these fields.
@@ -35,6 +38,18 @@ pub struct StatusView {
     pub applied: u64,
     /// The last index of the log.
     pub last: u64,
+    /// The first index of the log in memory: what was before it is in a snapshot.
+    #[serde(default)]
+    pub first: u64,
+    /// The newest snapshot; null where there is none.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotView>,
+    /// Whether a snapshot is being taken, received or read.
+    #[serde(default)]
+    pub snapshot_under_way: bool,
+    /// Whether the node repairs itself: until it has, it neither votes nor counts for a majority.
+    #[serde(default)]
+    pub repairing: bool,
     /// The index of the entry with the configuration that holds; 0 for the one that the node was started with.
     #[serde(default)]
     pub config: u64,
@@ -82,6 +97,17 @@ pub enum RoleView {
     Learner,
 }
 
+/// A snapshot, as `/status` words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotView {
+    /// The last index that it holds.
+    pub index: u64,
+    /// The term of that entry.
+    pub term: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
 /// A peer, as `/status` words it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
@@ -102,6 +128,7 @@ impl StatusView {
     /// The view of a status.
     #[must_use]
     pub fn new(status: &Status, info: &NodeInfo) -> Self {
+        let snapshots = &status.snapshots;
         Self {
             id: status.id.0,
             role: status.state.into(),
@@ -110,6 +137,10 @@ impl StatusView {
             commit: status.commit_index.0,
             applied: status.applied_index.0,
             last: status.last_index.0,
+            first: status.first_index.0,
+            snapshot: snapshots.latest.map(|id| SnapshotView { index: id.index.0, term: id.term.0, bytes: snapshots.latest_bytes }),
+            snapshot_under_way: snapshots.taking.is_some() || snapshots.receiving.is_some() || snapshots.restoring,
+            repairing: status.repairing,
             config: status.config_version.0,
             members: status.members.iter().map(MemberView::from).collect(),
             removed: status.removed,

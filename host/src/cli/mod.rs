@@ -1,4 +1,4 @@
-//! The command line: `ukehi start`, `status`, `transfer`, `demo`, `bench` and `wal inspect`.
+//! The command line: `ukehi start`, `status`, `transfer`, `demo`, `bench`, `wal`, `snapshot`, `backup`, `restore` and `key`.
 //!
 //! The exit code is 0 for success, 2 for a command line, variable or configuration file that is wrong, and 1 for everything else that fails.
 
@@ -8,12 +8,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod backup;
 pub mod bench;
 
 #[cfg(unix)]
 mod demo;
+pub mod key;
 pub mod member;
 pub mod options;
+pub mod snapshot;
 pub mod start;
 pub mod status;
 pub mod transfer;
@@ -74,12 +77,38 @@ enum Command {
     /// Looks into a write-ahead log
     #[command(subcommand)]
     Wal(Wal),
+    /// Writes the state of a running cluster to a file
+    Backup(backup::BackupOptions),
+    /// Makes the data directory of a new cluster of one from a backup
+    Restore(backup::RestoreOptions),
+    /// Lists, checks and takes snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Makes and lists keys for a sealed log. No node seals its log yet
+    #[command(subcommand, hide = true)]
+    Key(key::KeyCommands),
 }
 
 #[derive(Debug, Subcommand)]
 enum Wal {
     /// Shows what a data directory's log holds, and whether it is whole. Changes nothing
     Inspect {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Cuts a damaged log where the damage begins: the last resort. Says what would be lost, and does it with --yes
+    Repair {
+        /// Cuts it: there is no other way yet (a node repairs itself with `start --on-corruption repair`)
+        #[arg(long, required = true)]
+        cut: bool,
+        /// Does it
+        #[arg(long)]
+        yes: bool,
+        /// The data directory, of a node that does not run
+        dir: PathBuf,
+    },
+    /// Reads a data directory's log from end to end, and fails if it is damaged. Changes nothing
+    Verify {
         /// The data directory
         dir: PathBuf,
     },
@@ -96,6 +125,12 @@ impl Command {
             Self::Demo(options) => demo::command(&options),
             Self::Bench(options) => bench::command(&options),
             Self::Wal(Wal::Inspect { dir }) => wal::inspect(&dir),
+            Self::Wal(Wal::Repair { cut: _, yes, dir }) => wal::cut(&dir, yes),
+            Self::Wal(Wal::Verify { dir }) => wal::verify(&dir),
+            Self::Backup(options) => backup::backup(&options),
+            Self::Restore(options) => backup::restore(&options),
+            Self::Snapshot(command) => snapshot::command(&command),
+            Self::Key(command) => key::command(command),
         }
     }
 }
@@ -166,6 +201,14 @@ mod tests {
             "ukehi demo --membership",
             "ukehi bench --target 127.0.0.1:6391,127.0.0.1:6392 --clients 64 --pipeline 1 --value 128 --seconds 10 --json",
             "ukehi wal inspect d",
+            "ukehi wal verify d",
+            "ukehi wal repair --cut --yes d",
+            "ukehi snapshot list d",
+            "ukehi snapshot verify d",
+            "ukehi snapshot create --admin 127.0.0.1:8091",
+            "ukehi backup --to f --admin 127.0.0.1:8091",
+            "ukehi restore --from f --data-dir d --cluster new --id 4 --advertise host:7104",
+            "ukehi start --data-dir d --snapshot-every-bytes 64MiB --snapshot-every-entries 0 --snapshots-kept 2 --on-corruption repair",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect(line);
         }
@@ -173,8 +216,14 @@ mod tests {
 
     #[test]
     fn wrong_command_lines_end_with_code_2() {
-        for line in ["ukehi start --data-dir d --data-dir e", "ukehi demo --nodes 8", "ukehi bench", "ukehi bench --target x", "ukehi wal"]
-        {
+        for line in [
+            "ukehi start --data-dir d --data-dir e",
+            "ukehi demo --nodes 8",
+            "ukehi bench",
+            "ukehi bench --target x",
+            "ukehi wal",
+            "ukehi restore --from f --data-dir d --cluster x/y",
+        ] {
             assert_eq!(Cli::try_parse_from(line.split_whitespace()).expect_err(line).exit_code(), 2, "{line}");
         }
     }

@@ -18,18 +18,26 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use amaters_cluster_core::{Config, MAX_VOTERS, NodeId};
+use amaters_cluster_core::{Config, MAX_VOTERS, NodeId, SnapshotConfig, SnapshotPolicy};
 use clap::Args;
 
+mod failure;
 mod parse;
 mod sources;
 #[cfg(test)]
 mod tests;
 
+pub use failure::FailureArgs;
 pub use sources::{Origin, UsageError};
 use sources::{Peer, Setting, Sources};
 
+use crate::repair::CorruptionPolicy;
 use crate::wal::WalOptions;
+
+/// A cluster's name, for commands that take one.
+pub(super) fn cluster_name(text: &str) -> Result<String, &'static str> {
+    parse::cluster(text).ok_or(CLUSTER)
+}
 
 /// What a node is started with. Every value is checked.
 #[derive(Clone, Debug)]
@@ -64,6 +72,8 @@ pub struct StartOptions {
     pub memory_limit: usize,
     /// Bytes of a WAL segment: 4 MiB to 1 GiB.
     pub segment_size: u64,
+    /// What the node does when its files are damaged.
+    pub on_corruption: CorruptionPolicy,
     /// The most clients at a time: 1 to 1,000,000.
     pub max_clients: usize,
     /// After which a client that says nothing is disconnected; zero for never.
@@ -159,12 +169,27 @@ pub struct StartArgs {
     /// How long the disk may make no progress before a leader hands over [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub disk_stall_timeout: Option<String>,
+    /// When a silent peer counts as failed.
+    #[command(flatten)]
+    pub failure: FailureArgs,
     /// The most memory of the sandbox; the log may take half of it [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<String>,
+    /// Takes a snapshot once the log has grown by so much in memory, or by the size of the last one; 0 for never [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub snapshot_every_bytes: Option<String>,
+    /// Takes a snapshot once the log has grown by so many entries; 0 for any number [default: 0]
+    #[arg(long, value_name = "N")]
+    pub snapshot_every_entries: Option<String>,
+    /// How many snapshots are kept, and the log on disk from the oldest of them on: 1 to 16 [default: 2]
+    #[arg(long, value_name = "N")]
+    pub snapshots_kept: Option<String>,
     /// The size of a WAL segment [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub segment_size: Option<String>,
+    /// What to do when the node's files are damaged: refuse to start, or repair them from the other nodes, without a vote until that is done [default: refuse]
+    #[arg(long, value_name = "POLICY")]
+    pub on_corruption: Option<String>,
     /// The most clients at a time [default: 10000]
     #[arg(long, value_name = "N")]
     pub max_clients: Option<String>,
@@ -221,6 +246,15 @@ impl StartArgs {
                     parse::size(4 << 20, 1 << 30),
                 )?
                 .value,
+            on_corruption: sources
+                .value_or(
+                    "on-corruption",
+                    self.on_corruption.as_deref(),
+                    CorruptionPolicy::Refuse,
+                    "refuse or repair",
+                    parse::corruption_policy,
+                )?
+                .value,
             max_clients: sources
                 .value_or("max-clients", self.max_clients.as_deref(), 10_000, "1 to 1000000", parse::number(1, 1_000_000))?
                 .value,
@@ -230,6 +264,29 @@ impl StartArgs {
             insecure,
         })
     }
+}
+
+fn resolve_snapshots(sources: &Sources<'_>, args: &StartArgs, snapshots: &mut SnapshotConfig) -> Result<(), UsageError> {
+    let bytes = sources.value_or(
+        "snapshot-every-bytes",
+        args.snapshot_every_bytes.as_deref(),
+        snapshots.policy.bytes.unwrap_or_default(),
+        "a size of 4KiB and up, such as 64MiB, or 0",
+        |text| parse::size(0, u64::MAX)(text).filter(|bytes| *bytes == 0 || *bytes >= 4 << 10),
+    )?;
+    let entries = sources.value_or(
+        "snapshot-every-entries",
+        args.snapshot_every_entries.as_deref(),
+        snapshots.policy.entries.unwrap_or_default(),
+        "a whole number",
+        parse::number(0, u64::MAX),
+    )?;
+    let kept =
+        sources.value_or("snapshots-kept", args.snapshots_kept.as_deref(), snapshots.keep, "1 to 16", parse::number::<usize>(1, 16))?;
+    let wanted = |value: u64| (value > 0).then_some(value);
+    snapshots.policy = SnapshotPolicy { bytes: wanted(bytes.value), entries: wanted(entries.value) };
+    snapshots.keep = kept.value;
+    Ok(())
 }
 
 const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:7101";
@@ -386,7 +443,9 @@ fn resolve_core(
     let heartbeat = sources.value_or("heartbeat-interval", args.heartbeat_interval.as_deref(), heartbeat, TIME, parse::time)?;
     let drift = sources.value_or("max-clock-drift", args.max_clock_drift.as_deref(), core.max_clock_drift, PERCENT, parse::percent)?;
     let stall = sources.value_or("disk-stall-timeout", args.disk_stall_timeout.as_deref(), core.disk_stall_timeout, TIME, parse::time)?;
+    resolve_snapshots(sources, args, &mut core.snapshots)?;
     core.lease_reads = sources.value_or("lease-reads", args.lease_reads.then_some("true"), false, "true or false", parse::truth)?.value;
+    core.failure = args.failure.resolve(sources)?;
     core.max_clock_drift = drift.value;
     core.disk_stall_timeout = stall.value;
     core.election_timeout_min = shortest.value;

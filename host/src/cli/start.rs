@@ -15,6 +15,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
+mod disk_bytes;
+
+use disk_bytes::DiskBytes;
+
 use super::member::Newcomer;
 use super::options::{EngineChoice, LogFormat, StartOptions};
 use crate::admin::{self, NodeInfo};
@@ -23,11 +27,13 @@ use crate::engine::{COMPONENT, Sandbox, SandboxLimits};
 use crate::error::{RaftError, RaftResult};
 use crate::handle::Handle;
 use crate::inbox::Inlet;
-use crate::node::RaftNode;
+use crate::node::{RaftNode, RaftNodeBuilder};
 use crate::persistence::{FilePersistence, RaftPersistence};
 use crate::ports::Network;
+use crate::repair::{self, CorruptionPolicy, RepairError};
 use crate::resp::{self, RespLimits, RespMetrics};
 use crate::runtime::EngineKind;
+use crate::snapshots::DiskSnapshotStore;
 use crate::transport::{Outbox, Transport, TransportConfig, TransportLimits, TransportMetrics};
 use crate::wal::WalOptions;
 
@@ -74,6 +80,10 @@ async fn serve(mut options: StartOptions) -> Result<()> {
     let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters };
     let data_dir = Arc::new(DataDir::open(&options.data_dir, &identity)?);
     options.core.voters = data_dir.founders().to_vec();
+    options.core.repair = data_dir.is_repairing();
+    if options.core.repair {
+        tracing::warn!("this node goes on to repair itself: it neither votes nor counts for a majority until it has");
+    }
     let newcomer = newcomer(&options, &data_dir);
     if let Some(newcomer) = newcomer.clone() {
         tokio::task::spawn_blocking(move || newcomer.check()).await.context("a thread was lost")??;
@@ -90,7 +100,9 @@ async fn serve(mut options: StartOptions) -> Result<()> {
             EngineChoice::Wasm => "wasm".to_owned(),
             EngineChoice::Native => "native".to_owned(),
         },
+        snapshots: Some(data_dir.snapshots()),
     };
+    DiskBytes::register(&registry, data_dir.path())?;
     let limits = RespLimits { max_connections: options.max_clients, idle_timeout: options.client_idle_timeout, ..RespLimits::default() };
     let clients = Arc::new(RespMetrics::register(&registry)?);
     let mut fronts = JoinSet::new();
@@ -211,7 +223,7 @@ async fn start_node(
     };
     let metrics = TransportMetrics::register(registry)?;
     let data_dir = Arc::clone(data_dir);
-    let noted = Arc::clone(&data_dir);
+    let (noted, repaired, snapshots) = (Arc::clone(&data_dir), Arc::clone(&data_dir), data_dir.snapshots());
     let wal_options = WalOptions { segment_size: options.segment_size };
     let mut transport = None;
     let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
@@ -224,9 +236,51 @@ async fn start_node(
         let files = FilePersistence::open(&data_dir.wal(), wal_options.clone(), on_durable)?;
         Ok(Box::new(Journal { files, data_dir: Arc::clone(&data_dir) }))
     });
+    let builder = builder.snapshots(move |on_report| {
+        let store = DiskSnapshotStore::open(&snapshots, on_report).map_err(|error| RaftError::Storage(Box::new(error)))?;
+        Ok(Box::new(store))
+    });
+    let builder = with_repair(builder, options, repaired, registry)?;
     let node = if io_threads() == 1 { builder.start_on_runtime(network).await? } else { builder.start_with(network)? };
     let transport = transport.context("a node joins its network when it starts")?;
     Ok((node, transport))
+}
+
+/// Has the node do with damage what the options say, and remember a repair across restarts.
+fn with_repair(builder: RaftNodeBuilder, options: &StartOptions, data_dir: Arc<DataDir>, registry: &Registry) -> Result<RaftNodeBuilder> {
+    let help = "Repairs that this process has begun, since the node's files were damaged";
+    let repairs = prometheus::IntCounter::new("amaters_cluster_repairs_total", help)?;
+    registry.register(Box::new(repairs.clone()))?;
+    let (policy, wal_options, ended) = (options.on_corruption, WalOptions { segment_size: options.segment_size }, Arc::clone(&data_dir));
+    let failed = |error: RepairError| RaftError::Storage(Box::new(error));
+    let salvage = move |error: &RaftError| {
+        if policy != CorruptionPolicy::Repair || !repair::is_damage(error, &data_dir).map_err(failed)? {
+            return Ok(false);
+        }
+        let reason = with_causes(error);
+        repair::begin(&data_dir, &wal_options).map_err(failed)?;
+        repairs.inc();
+        tracing::error!(
+            "what this node has stored is damaged, and it repairs itself from the others: it neither votes nor counts for a majority until it has. The              damaged journal is in {}. {reason}",
+            data_dir.path().join("wal.damaged").display()
+        );
+        Ok(true)
+    };
+    Ok(builder.salvage(salvage).on_repaired(move || match ended.repair_ended() {
+        Ok(()) => tracing::warn!("this node has repaired itself, and takes part again"),
+        Err(error) => tracing::error!("this node has repaired itself, and will do so again at its next start: {error}"),
+    }))
+}
+
+/// An error with its causes, in a line.
+fn with_causes(error: &RaftError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
 }
 
 /// The journal of a data directory, which notes that there is one before the node acts on it.
@@ -257,6 +311,10 @@ impl Network for Peers {
         self.outbox.send(to, envelope);
     }
 
+    fn send_bulk(&self, to: NodeId, envelope: Vec<u8>) {
+        self.outbox.send_bulk(to, envelope);
+    }
+
     fn set_members(&self, version: LogIndex, members: &[MemberStatus]) {
         if !version.is_none()
             && let Err(error) = self.data_dir.members_logged()
@@ -281,6 +339,10 @@ impl admin::StatusSource for Handle {
 
     async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
         Handle::transfer(self, to).await
+    }
+
+    async fn take_snapshot(&self) -> RaftResult<()> {
+        Handle::take_snapshot(self).await
     }
 
     async fn change_membership(&self, change: MembershipChange) -> RaftResult<()> {

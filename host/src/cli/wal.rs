@@ -1,12 +1,13 @@
-//! `ukehi wal inspect`: what a node's journal holds, and in what shape it is.
+//! `ukehi wal inspect`, `verify` and `repair`: what a node's journal holds, and in what shape it is.
 #![allow(clippy::print_stdout, reason = "the command's output")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::data_dir::lock;
 use crate::wal::{self, Inspection, SegmentSummary, Verdict, WalDiagnostics};
 
 /// Prints the segments of the journal in a node's data directory, and the verdict: fails if it is damaged. Changes nothing, and works beside a
@@ -20,6 +21,50 @@ pub fn inspect(dir: &Path) -> Result<ExitCode> {
     println!("{}", table(&segments));
     println!("{}", sentence(&verdict));
     Ok(if matches!(verdict, Verdict::Damaged(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints the verdict alone: fails if the journal is damaged. Changes nothing, and works beside a running node.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn verify(dir: &Path) -> Result<ExitCode> {
+    let inspection = wal::inspect(&journal_of(dir)).context("no journal can be read here: expected a node's data directory")?;
+    println!("{}", sentence(&inspection.verdict));
+    Ok(if matches!(inspection.verdict, Verdict::Damaged(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Says what a cut of a damaged journal would lose, and carries it out if `yes` says so. Fails if it was not carried out, or the journal would be lost as a whole.
+///
+/// # Errors
+/// A node uses the directory, or it can't be read or written.
+pub fn cut(dir: &Path, yes: bool) -> Result<ExitCode> {
+    let journal = dir.join("wal");
+    if !journal.is_dir() {
+        bail!("{} has no journal: expected a node's data directory", dir.display());
+    }
+    let _lock = lock(dir)?;
+    let Some(cut) = wal::plan_cut(&journal)? else {
+        println!("the journal is not damaged: nothing is cut");
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("damaged: {}", cut.damage);
+    if !cut.leaves_something {
+        bail!("nothing would be left: remove the node from its cluster, and add it anew with a new id and an empty directory");
+    }
+    let removed: Vec<_> = cut.removed.iter().map(|number| format!("{number:016x}")).collect();
+    let segments = if removed.is_empty() { String::new() } else { format!(", with segments {}", removed.join(", ")) };
+    println!(
+        "a cut loses every record from number {} on{segments}; what stays has entries up to {}.\nWhat is lost may have been acknowledged, and committed for \
+         that: with a majority of whole nodes, use `ukehi start --on-corruption repair` instead.",
+        cut.damage.sequence, cut.last_index
+    );
+    if !yes {
+        println!("nothing was changed: --yes carries it out");
+        return Ok(ExitCode::FAILURE);
+    }
+    wal::carry_out_cut(&journal, &cut)?;
+    println!("the journal was cut");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn sentence(verdict: &Verdict) -> String {
@@ -45,7 +90,7 @@ fn journal_of(dir: &Path) -> PathBuf {
 fn table(segments: &[SegmentSummary]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["segment", "records", "hard states", "appends", "marks", "entries", "indexes", "bytes"]);
+    table.set_header(["segment", "records", "hard states", "appends", "compactions", "releases", "marks", "entries", "indexes", "bytes"]);
     for segment in segments {
         let indexes = if segment.appends == 0 { "–".to_owned() } else { format!("{}–{}", segment.first_index, segment.last_index) };
         table.add_row([
@@ -53,6 +98,8 @@ fn table(segments: &[SegmentSummary]) -> Table {
             format!("{}–{}", segment.first_sequence, segment.last_sequence),
             segment.hard_states.to_string(),
             segment.appends.to_string(),
+            segment.compactions.to_string(),
+            segment.releases.to_string(),
             segment.marks.to_string(),
             segment.entries.to_string(),
             indexes,

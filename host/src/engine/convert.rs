@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use amaters_cluster_core::{
-    Applied, Committed, Config, Counters, LogIndex, LogLevel, Member, MemberRole, MemberStatus, MembershipChange, NodeId, NodeState,
-    Operation, PeerStatus, Rejected, Rejection, Reply, SessionChange, SessionStamp, Status, Term, Token,
+    Applied, Committed, Config, Counters, EntryId, LogIndex, LogLevel, Member, MemberRole, MemberStatus, MembershipChange, NodeId,
+    NodeState, Operation, PeerStatus, Rejected, Rejection, Reply, SessionChange, SessionStamp, SnapshotStatus, Status, Term, Token,
 };
 
-use super::wasm::bindings::amaters::cluster::{log, network, state_machine, storage};
+use super::wasm::bindings::amaters::cluster::{log, network, snapshots, state_machine, storage};
 use super::wasm::bindings::exports::amaters::cluster::node as guest;
 use super::{EngineError, Proposal};
 
@@ -16,9 +16,11 @@ pub(super) struct SetupFailed(pub(super) guest::SetupError);
 
 impl From<SetupFailed> for EngineError {
     fn from(SetupFailed(error): SetupFailed) -> Self {
-        let (guest::SetupError::InvalidConfig(reason) | guest::SetupError::InvalidJournal(reason) | guest::SetupError::OutOfOrder(reason)) =
-            error;
-        Self::Setup(reason)
+        match error {
+            guest::SetupError::InvalidConfig(reason) | guest::SetupError::OutOfOrder(reason) => Self::Setup(reason),
+            guest::SetupError::InvalidJournal(reason) => Self::JournalRefused(reason),
+            guest::SetupError::InvalidSnapshot(reason) => Self::Snapshot(reason),
+        }
     }
 }
 
@@ -50,6 +52,15 @@ pub(super) fn lent_config<'a>(config: &Config, voters: &'a [guest::Member<'a>]) 
             min_deviation_ms: millis(config.failure.min_deviation),
             window: narrow(config.failure.window),
         },
+        snapshots: guest::SnapshotConfig {
+            every_entries: config.snapshots.policy.entries.unwrap_or_default(),
+            every_bytes: config.snapshots.policy.bytes.unwrap_or_default(),
+            tail_entries: config.snapshots.tail_entries,
+            keep: narrow(config.snapshots.keep),
+            chunk_bytes: narrow(config.snapshots.chunk_bytes),
+            max_bytes_per_second: config.snapshots.max_bytes_per_second,
+        },
+        repair: config.repair,
     }
 }
 
@@ -136,6 +147,7 @@ impl<'a> From<&'a Operation> for storage::OperationParam<'a> {
             Operation::Append { first, count, entries } => {
                 Self::Append(storage::EntryBatchParam { first: first.0, count: *count, entries })
             }
+            Operation::Compact { first, base } => Self::Compact(storage::CompactionParam { first: first.0, base }),
         }
     }
 }
@@ -147,6 +159,7 @@ impl From<storage::OperationResult> for Operation {
             storage::OperationResult::Append(batch) => {
                 Self::Append { first: LogIndex(batch.first), count: batch.count, entries: batch.entries }
             }
+            storage::OperationResult::Compact(it) => Self::Compact { first: LogIndex(it.first), base: it.base },
         }
     }
 }
@@ -187,6 +200,8 @@ impl From<state_machine::Rejected> for Rejected {
             state_machine::Rejection::MemberLimits => Rejection::MemberLimits,
             state_machine::Rejection::NotCaughtUp => Rejection::NotCaughtUp,
             state_machine::Rejection::Removed => Rejection::Removed,
+            state_machine::Rejection::SnapshotUnderWay => Rejection::SnapshotUnderWay,
+            state_machine::Rejection::SnapshotFailed => Rejection::SnapshotFailed,
         };
         Self { token: Token(it.token), reason, leader: or_none(it.leader) }
     }
@@ -224,6 +239,7 @@ impl From<guest::NodeStatus> for Status {
             commit_index: LogIndex(status.commit_index),
             applied_index: LogIndex(status.applied_index),
             last_index: LogIndex(status.last_index),
+            first_index: LogIndex(status.first_index),
             durable_index: LogIndex(status.durable_index),
             log_bytes: usize::try_from(status.log_bytes).unwrap_or(usize::MAX),
             sessions: usize::try_from(status.sessions).unwrap_or(usize::MAX),
@@ -241,12 +257,33 @@ impl From<guest::NodeStatus> for Status {
                 disk_stalls: counters.disk_stalls,
                 configurations: counters.configurations,
                 strangers: counters.strangers,
+                snapshots_taken: counters.snapshots_taken,
+                snapshots_sent: counters.snapshots_sent,
+                snapshots_installed: counters.snapshots_installed,
+                snapshots_failed: counters.snapshots_failed,
             },
             transfer_to: or_none(status.transfer_to),
             has_lease: status.has_lease,
             disk_waits: Duration::from_millis(status.disk_waits_ms),
+            snapshots: SnapshotStatus {
+                latest: status.snapshots.latest.map(core_snapshot_id),
+                latest_bytes: status.snapshots.latest_bytes,
+                taking: status.snapshots.taking.map(core_snapshot_id),
+                receiving: status.snapshots.receiving.map(core_snapshot_id),
+                received_bytes: status.snapshots.received_bytes,
+                restoring: status.snapshots.restoring,
+            },
+            repairing: status.repairing,
         }
     }
+}
+
+pub(super) fn core_snapshot_id(id: snapshots::SnapshotId) -> EntryId {
+    EntryId { index: LogIndex(id.index), term: Term(id.term) }
+}
+
+pub(super) fn snapshot_id(id: EntryId) -> snapshots::SnapshotId {
+    snapshots::SnapshotId { index: id.index.0, term: id.term.0 }
 }
 
 pub(super) fn or_none(node: Option<u64>) -> NodeId {

@@ -9,6 +9,9 @@ use amaters_cluster_core::{
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::snapshots::SnapshotReport;
+use crate::state_machine::Piece;
+
 mod convert;
 mod native;
 mod sandbox;
@@ -31,6 +34,13 @@ pub trait Engine<D: Driver> {
     /// # Errors
     /// The journal can't be this node's, or the guest failed.
     fn recover(&mut self, operations: Vec<Operation>) -> Result<(), EngineError>;
+
+    /// Gives back the next bytes of the newest snapshot, from its start and in any pieces, before [`Engine::recover`]. All of it has to come: the driver sees
+    /// [`Effect::StateRestored`] then.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] where it is damaged, or none: another engine may try an earlier one. Or the guest failed.
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError>;
 
     /// Ends recovery.
     ///
@@ -59,6 +69,10 @@ pub trait Engine<D: Driver> {
 pub struct Turn {
     /// The last ticket that storage reported durable since the last turn.
     pub persisted: Option<Ticket>,
+    /// What came of jobs for snapshots.
+    pub snapshots: Vec<SnapshotReport>,
+    /// The piece of the captured state that the core has asked for.
+    pub piece: Option<Piece>,
     /// Envelopes and their senders.
     pub received: Vec<(NodeId, Vec<u8>)>,
     /// Results of commands that the core wants back.
@@ -83,6 +97,8 @@ pub enum Control {
     },
     /// The membership is to change (Raft paper, §6).
     ChangeMembership(MembershipChange),
+    /// A snapshot is to be taken now, whatever the policy says.
+    TakeSnapshot,
 }
 
 /// A command for the log.
@@ -144,6 +160,15 @@ pub enum EngineError {
     /// The journal can't be this node's.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// As [`EngineError::Journal`], in the words of a guest.
+    #[error("the journal can't be this node's, or is not all of it: {0}")]
+    JournalRefused(String),
+    /// The snapshot is damaged, or none.
+    #[error("the snapshot can't be read: {0}")]
+    Snapshot(String),
+    /// The state is gone, and a new instance has to read it again.
+    #[error("the state was lost: {0}")]
+    StateLost(String),
     /// The component can't be loaded or linked.
     #[error("the component can't be loaded: {0}")]
     Load(String),

@@ -3,6 +3,8 @@
 use amaters_cluster_core::{Config, Effect, Input, Node, NodeId, Operation, Status};
 
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Proposal, Turn};
+use crate::snapshots::SnapshotReport;
+use crate::state_machine::Piece;
 
 /// The core, linked into this process.
 pub struct NativeEngine<D> {
@@ -54,10 +56,19 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         Ok(())
     }
 
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        self.must_be_started(false)?;
+        let restored = self.node.restore(bytes, &mut self.effects);
+        for effect in self.effects.drain(..) {
+            self.driver.carry_out(effect);
+        }
+        restored.map_err(|error| EngineError::Snapshot(error.to_string()))
+    }
+
     fn start(&mut self) -> Result<(), EngineError> {
         self.must_be_started(false)?;
+        self.node.start(self.clock.now())?;
         self.started = true;
-        self.node.start(self.clock.now());
         Ok(())
     }
 
@@ -65,6 +76,17 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         self.must_be_started(true)?;
         if let Some(ticket) = turn.persisted {
             self.step_each([Input::Persisted { ticket }]);
+        }
+        for report in turn.snapshots {
+            self.step_each([match report {
+                SnapshotReport::Written { id, end } => Input::SnapshotWritten { id, end },
+                SnapshotReport::Stored { id } => Input::SnapshotStored { id },
+                SnapshotReport::Read { id, reader, offset, bytes } => Input::SnapshotRead { id, reader, offset, bytes },
+                SnapshotReport::Failed { id, reason } => Input::SnapshotFailed { id, reason },
+            }]);
+        }
+        if let Some(Piece { bytes, last }) = turn.piece {
+            self.step_each([Input::StateRead { piece: bytes.into(), last }]);
         }
         if !turn.received.is_empty() {
             self.step_each(turn.received.into_iter().map(|(sender, envelope)| Input::Receive { sender, envelope }));
@@ -86,6 +108,7 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
             self.step_each([match control {
                 Control::Transfer { to } => Input::Transfer { token, to: to.unwrap_or(NodeId::NONE) },
                 Control::ChangeMembership(change) => Input::ChangeMembership { token, change },
+                Control::TakeSnapshot => Input::TakeSnapshot { token },
             }]);
         }
         self.step_each([Input::Tick]);

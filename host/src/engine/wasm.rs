@@ -1,6 +1,6 @@
 //! The core in its sandbox: a component under wasmtime.
 //!
-//! An instance has a clock, randomness and the five interfaces of `wit/` and nothing else: each is linked by name, so a component that
+//! An instance has a clock, randomness and the six interfaces of `wit/` and nothing else: each is linked by name, so a component that
 //! imports anything more can't be loaded. It is bounded in memory and in the time that a call may take.
 
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::convert::{SetupFailed, lent_change, lent_config, lent_voters, or_none};
+use super::convert::{SetupFailed, core_snapshot_id, lent_change, lent_config, lent_voters, or_none, snapshot_id};
 use super::sandbox::{Sandbox, Ticker};
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
+use crate::snapshots::SnapshotReport;
 
 use bindings::RaftNode;
-use bindings::amaters::cluster::{events, log, network, state_machine, storage};
+use bindings::amaters::cluster::{events, log, network, snapshots, state_machine, storage};
 use bindings::exports::amaters::cluster::node as guest;
 
 /// What `wit/` says, in Rust: generated.
@@ -99,6 +100,10 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
         Ok(self.call(|exports, store| exports.call_recover(store, &lent))?.map_err(SetupFailed)?)
     }
 
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        Ok(self.call(|exports, store| exports.call_restore(store, bytes))?.map_err(SetupFailed)?)
+    }
+
     fn start(&mut self) -> Result<(), EngineError> {
         Ok(self.call(|exports, store| exports.call_start(store))?.map_err(SetupFailed)?)
     }
@@ -106,6 +111,19 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
     fn turn(&mut self, turn: Turn) -> Result<(), EngineError> {
         if let Some(ticket) = turn.persisted {
             self.call(|exports, store| exports.call_persisted(store, ticket.0))?;
+        }
+        for report in &turn.snapshots {
+            self.call(|exports, store| match report {
+                SnapshotReport::Written { id, end } => exports.call_snapshot_written(store, snapshot_id(*id), *end),
+                SnapshotReport::Stored { id } => exports.call_snapshot_stored(store, snapshot_id(*id)),
+                SnapshotReport::Read { id, reader, offset, bytes } => {
+                    exports.call_snapshot_read(store, snapshot_id(*id), reader.0, *offset, bytes)
+                }
+                SnapshotReport::Failed { id, reason } => exports.call_snapshot_failed(store, snapshot_id(*id), reason),
+            })?;
+        }
+        if let Some(piece) = &turn.piece {
+            self.call(|exports, store| exports.call_state_read(store, &piece.bytes, piece.last))?;
         }
         if !turn.received.is_empty() {
             let envelopes: Vec<_> = turn.received.iter().map(Into::into).collect();
@@ -130,6 +148,7 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
         for (token, control) in turn.controls {
             self.call(|exports, store| match control {
                 Control::Transfer { to } => exports.call_transfer(store, token.0, to.map(|node| node.0)),
+                Control::TakeSnapshot => exports.call_take_snapshot(store, token.0),
                 Control::ChangeMembership(change) => exports.call_change_membership(store, token.0, lent_change(&change, &mut Vec::new())),
             })?;
         }
@@ -176,6 +195,7 @@ fn linker<D: Driver>(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host<
     })?;
     wasi::random::random::add_to_linker::<Host<D>, WasiRandom>(&mut linker, |host| host.wasi.random())?;
     storage::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    snapshots::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     network::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     state_machine::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
@@ -195,13 +215,64 @@ impl<D: Driver> network::Host for Host<D> {
         self.driver.carry_out(Effect::Send { to: NodeId(to), envelope });
     }
 
+    fn send_bulk(&mut self, to: u64, envelope: Vec<u8>) {
+        self.driver.carry_out(Effect::SendBulk { to: NodeId(to), envelope });
+    }
+
     fn members(&mut self, version: u64, members: Vec<network::MemberStatus>) {
         let members = members.into_iter().map(Into::into).collect();
         self.driver.carry_out(Effect::Members { version: LogIndex(version), members });
     }
 }
 
+impl<D: Driver> snapshots::Host for Host<D> {
+    fn write(&mut self, id: snapshots::SnapshotId, offset: u64, bytes: Vec<u8>) {
+        self.driver.carry_out(Effect::WriteSnapshot { id: core_snapshot_id(id), offset, bytes });
+    }
+
+    fn finish(&mut self, id: snapshots::SnapshotId) {
+        self.driver.carry_out(Effect::FinishSnapshot { id: core_snapshot_id(id) });
+    }
+
+    fn discard(&mut self, id: snapshots::SnapshotId) {
+        self.driver.carry_out(Effect::DiscardSnapshot { id: core_snapshot_id(id) });
+    }
+
+    fn retain(&mut self, ids: Vec<snapshots::SnapshotId>) {
+        self.driver.carry_out(Effect::RetainSnapshots { ids: ids.into_iter().map(core_snapshot_id).collect() });
+    }
+
+    fn read(&mut self, id: snapshots::SnapshotId, reader: u64, offset: u64, max_bytes: u32) {
+        let (id, reader) = (core_snapshot_id(id), NodeId(reader));
+        self.driver.carry_out(Effect::ReadSnapshot { id, reader, offset, max_bytes: max_bytes as usize });
+    }
+}
+
 impl<D: Driver> state_machine::Host for Host<D> {
+    fn capture(&mut self) {
+        self.driver.carry_out(Effect::CaptureState);
+    }
+
+    fn read_captured(&mut self, max_bytes: u32) {
+        self.driver.carry_out(Effect::ReadState { max_bytes: max_bytes as usize });
+    }
+
+    fn release(&mut self) {
+        self.driver.carry_out(Effect::ReleaseState);
+    }
+
+    fn clear(&mut self) {
+        self.driver.carry_out(Effect::ClearState);
+    }
+
+    fn restore(&mut self, piece: Vec<u8>) {
+        self.driver.carry_out(Effect::RestoreState { piece: piece.into() });
+    }
+
+    fn restored(&mut self) {
+        self.driver.carry_out(Effect::StateRestored);
+    }
+
     fn apply(&mut self, commands: Vec<state_machine::Committed>) {
         self.driver.carry_out(Effect::Apply { commands: commands.into_iter().map(Into::into).collect() });
     }
@@ -240,6 +311,14 @@ impl<D: Driver> events::Host for Host<D> {
 
     fn peer_recovered(&mut self, peer: u64) {
         self.driver.carry_out(Effect::Failure { event: FailureEvent::Recovered { peer: NodeId(peer) } });
+    }
+
+    fn repaired(&mut self) {
+        self.driver.carry_out(Effect::Repaired);
+    }
+
+    fn state_lost(&mut self, reason: String) {
+        self.driver.carry_out(Effect::StateLost { reason });
     }
 
     fn leader_changed(&mut self, term: u64, leader: Option<u64>) {
@@ -365,7 +444,7 @@ mod tests {
     fn a_journal_of_something_else_is_refused_with_the_guests_reason() {
         let mut engine = engine(SandboxLimits::default(), Ambient::system());
         let refused = engine.recover(vec![Operation::HardState(b"not a hard state".to_vec())]).expect_err("refused").to_string();
-        assert!(refused.starts_with("the component refused to be set up: "), "{refused}");
+        assert!(refused.starts_with("the journal can't be this node's, or is not all of it: "), "{refused}");
     }
 
     #[test]

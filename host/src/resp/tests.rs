@@ -110,6 +110,9 @@ impl Backend for Fake {
             transfer_to: NodeId::NONE,
             has_lease: false,
             disk_waits: Duration::ZERO,
+            first_index: LogIndex(1),
+            snapshots: amaters_cluster_core::SnapshotStatus::default(),
+            repairing: false,
         })
     }
 }

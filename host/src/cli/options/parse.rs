@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 
 use super::{EngineChoice, LogFormat};
+use crate::repair::CorruptionPolicy;
 
 pub(super) fn number<T: std::str::FromStr + PartialOrd + Copy>(min: T, max: T) -> impl Fn(&str) -> Option<T> {
     // Rust's own parser takes a sign, which no id and no count has.
@@ -63,6 +64,15 @@ pub(super) fn format(text: &str) -> Option<LogFormat> {
     }
 }
 
+pub(super) fn corruption_policy(text: &str) -> Option<CorruptionPolicy> {
+    match text {
+        "refuse" => Some(CorruptionPolicy::Refuse),
+        "repair" => Some(CorruptionPolicy::Repair),
+        _ => None,
+    }
+}
+
+/// A cluster's name.
 pub(super) fn cluster(text: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())

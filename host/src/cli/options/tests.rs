@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use amaters_cluster_core::HeartbeatConfig;
 use clap::Parser;
 
 use super::*;
@@ -80,6 +81,10 @@ fn every_option_can_stand_in_the_file() {
             lease-reads = true
             max-clock-drift = "20%"
             disk-stall-timeout = "2s"
+            failure-threshold = 12
+            failure-pause = "1s"
+            failure-min-deviation = "20ms"
+            failure-window = 100
             memory-limit = "256MiB"
             segment-size = "8MiB"
             max-clients = 10
@@ -102,6 +107,8 @@ fn every_option_can_stand_in_the_file() {
     assert_eq!(options.core.heartbeat_interval, Duration::from_millis(100));
     assert_eq!((options.core.lease_reads, options.core.max_clock_drift), (true, 20));
     assert_eq!(options.core.disk_stall_timeout, Duration::from_secs(2));
+    let (acceptable_pause, min_deviation) = (Duration::from_secs(1), Duration::from_millis(20));
+    assert_eq!(options.core.failure, HeartbeatConfig { threshold: 12, acceptable_pause, min_deviation, window: 100 });
     assert_eq!(options.core.max_log_bytes, 128 << 20);
     assert_eq!(options.core.max_pending_bytes, 32 << 20);
     assert_eq!((options.memory_limit, options.segment_size, options.max_clients), (256 << 20, 8 << 20, 10));
@@ -116,7 +123,9 @@ fn every_option_can_stand_in_the_file() {
 fn the_file_knows_every_flag() {
     let said = resolve("", "", "nonsense = 1").expect_err("unknown");
     let known = "id, data-dir, listen, client, admin, peers, join, advertise, cluster, insecure, log-format, log-level, election-timeout-min, \
-                 election-timeout-max, heartbeat-interval, lease-reads, max-clock-drift, disk-stall-timeout, memory-limit, segment-size, max-clients, client-idle-timeout";
+                 election-timeout-max, heartbeat-interval, lease-reads, max-clock-drift, disk-stall-timeout, failure-threshold, failure-pause, \
+                 failure-min-deviation, failure-window, memory-limit, snapshot-every-bytes, snapshot-every-entries, snapshots-kept, segment-size, \
+                 on-corruption, max-clients, client-idle-timeout";
     assert_eq!(said, format!("nonsense is not an option (ukehi.toml:1): known are {known}"));
 }
 
@@ -257,6 +266,17 @@ fn wrong_values_are_refused() {
             &format!("{d} --disk-stall-timeout 2m"),
             "disk-stall-timeout is 120000 ms (--disk-stall-timeout): expected 10 ms to 60000 ms".to_owned(),
         ),
+        (&format!("{d} --failure-threshold 31"), "failure-threshold is \"31\" (--failure-threshold): expected 1 to 30".to_owned()),
+        (
+            &format!("{d} --failure-pause 61s"),
+            "failure-pause is \"61s\" (--failure-pause): expected 0 to 60s in whole milliseconds, such as 400ms".to_owned(),
+        ),
+        (
+            &format!("{d} --failure-min-deviation 0s"),
+            "failure-min-deviation is \"0s\" (--failure-min-deviation): expected 1ms to 60s in whole milliseconds, such as 100ms"
+                .to_owned(),
+        ),
+        (&format!("{d} --failure-window 0"), "failure-window is \"0\" (--failure-window): expected 1 to 1000".to_owned()),
         (&format!("{d} --log-format xml"), "log-format is \"xml\" (--log-format): expected human or json".to_owned()),
         (
             &format!("{d} --log-level inof"),
