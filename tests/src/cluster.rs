@@ -7,6 +7,7 @@
 mod effects;
 mod sessions;
 mod stories;
+mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher as _};
@@ -19,7 +20,8 @@ use amaters_cluster_core::{
     Operation, Payload, Rejected, Rejection, Reply, Term, Ticket, Token, wire,
 };
 
-use crate::disk::{Disk, Remains};
+use crate::disk::{Disk, Image, Remains};
+pub use vault::Vault;
 
 /// Nodes, and what is between them.
 pub struct Cluster {
@@ -40,10 +42,14 @@ pub struct Member {
     pub node: Option<Node>,
     /// Its disk.
     pub disk: Disk,
-    /// Its state machine: what it has applied since it started.
+    /// Its snapshots.
+    pub vault: Vault,
+    /// Its state machine: what was applied, by this run or by those before its snapshot.
     pub machine: Vec<Committed>,
     /// Results that the node wants, and has not been given: of each command, how many its machine has carried out with it.
     pub results: Vec<Applied>,
+    /// What it had when it was damaged, until it has repaired itself: the last entry of its snapshot, and its log.
+    pub lost: Option<(LogIndex, Image)>,
     /// Its clock.
     pub clock: Instant,
     /// The members, as the node told last, and the version of that configuration.
@@ -92,6 +98,12 @@ pub enum Event {
     Judged(NodeId, FailureEvent),
     /// It knows of this leader of this term, or of none any more.
     Follows(NodeId, Term, NodeId),
+    /// Its state is that of a snapshot: what these have made of it.
+    Restored(NodeId, Vec<Committed>),
+    /// It did something else about its snapshots: this.
+    Snapshots(NodeId, String),
+    /// It has repaired itself.
+    Repaired(NodeId),
 }
 
 /// A message under way.
@@ -149,8 +161,11 @@ impl Cluster {
 
     fn put_up(&mut self, config: Config) {
         let (id, told) = (config.id, (LogIndex::NONE, Vec::new()));
-        let (disk, machine, clock) = (Disk::default(), Vec::new(), Instant(1_000_000_000));
-        self.members.insert(id, Member { config, node: None, disk, machine, results: Vec::new(), clock, told, disk_stalled: false });
+        let (disk, vault, machine, clock) = (Disk::default(), Vault::default(), Vec::new(), Instant(1_000_000_000));
+        self.members.insert(
+            id,
+            Member { config, node: None, disk, vault, machine, results: Vec::new(), lost: None, clock, told, disk_stalled: false },
+        );
         self.restart(id);
     }
 
@@ -346,6 +361,7 @@ impl Cluster {
         member.node = None;
         member.machine.clear();
         member.results.clear();
+        member.vault.crash(keep.is_multiple_of(2));
         member.config.seed += 1000; // a new run draws new numbers
         member.disk.crash(keep)
     }
@@ -354,8 +370,21 @@ impl Cluster {
     pub fn wipe(&mut self, id: NodeId) {
         let member = self.member_mut(id);
         assert!(member.node.is_none(), "node {id} is up");
-        member.disk = Disk::default();
+        (member.disk, member.vault) = (Disk::default(), Vault::default());
         member.config.voters.clear();
+    }
+
+    /// A node that is down finds its log damaged, and perhaps its snapshots: it starts to repair itself.
+    pub fn damage(&mut self, id: NodeId, snapshots_too: bool) {
+        let member = self.member_mut(id);
+        assert!(member.node.is_none(), "node {id} is up");
+        let held = member.vault.newest().map_or(LogIndex::NONE, |(id, _)| id.index);
+        member.lost.get_or_insert_with(|| (held, member.disk.durable().clone()));
+        member.disk.lose_log();
+        if snapshots_too {
+            member.vault.lose_all();
+        }
+        member.config.repair = true;
     }
 
     /// Starts a node that is down with what its disk has kept.
@@ -365,11 +394,16 @@ impl Cluster {
     pub fn restart(&mut self, id: NodeId) {
         let member = self.member_mut(id);
         let mut node = Node::new(member.config.clone()).expect("the configuration is valid");
+        let mut effects = Vec::new();
+        for piece in member.vault.newest().map(|(_, bytes)| bytes).unwrap_or_default().chunks(1000) {
+            node.restore(piece, &mut effects).unwrap_or_else(|error| panic!("node {id} can't read its own snapshot: {error}"));
+        }
         for operation in member.disk.journal() {
             node.recover(operation.clone()).unwrap_or_else(|error| panic!("node {id} can't start from its own journal: {error}"));
         }
-        node.start(member.clock);
+        node.start(member.clock).unwrap_or_else(|error| panic!("node {id} can't start from its own disk: {error}"));
         member.node = Some(node);
+        effects.into_iter().for_each(|effect| self.carry_out(id, effect));
     }
 
     pub(crate) fn next_token(&mut self) -> Token {

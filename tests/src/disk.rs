@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use amaters_cluster_core::{LogIndex, Operation, PersistentState, Term, Ticket, wire};
+use amaters_cluster_core::{EntryId, LogIndex, Operation, PersistentState, Term, Ticket, wire};
 
 /// The disk of one node.
 ///
@@ -20,7 +20,9 @@ pub struct Disk {
 pub struct Image {
     /// Term and vote.
     pub state: PersistentState,
-    /// The term of each entry, from index 1.
+    /// The last entry of a snapshot that stands for the beginning of the log; zeros for none.
+    pub base: EntryId,
+    /// The term of each entry behind it.
     pub terms: Vec<Term>,
 }
 
@@ -63,6 +65,14 @@ impl Disk {
         remains
     }
 
+    /// The journal is damaged, and what can't be trusted is gone: all but the hard state, of which there are two copies.
+    pub fn lose_log(&mut self) {
+        assert!(self.under_way.is_empty(), "it is found out at a start");
+        let state = wire::hard_state_operation(&self.durable.state);
+        *self = Self::default();
+        self.keep(state);
+    }
+
     /// What is durable, in its order.
     #[must_use]
     pub fn journal(&self) -> &[Operation] {
@@ -93,11 +103,26 @@ impl Disk {
 }
 
 impl Image {
-    /// The term of the entry at an index; none beyond the end.
+    /// The term of the entry at an index; none beyond the end, and before the base.
     #[must_use]
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
-        let position = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        let position = usize::try_from(index.0.checked_sub(self.base.index.0 + 1)?).ok()?;
         self.terms.get(position).copied()
+    }
+
+    /// Whether an entry that is committed is there: by itself, or in the snapshot that stands for it.
+    #[must_use]
+    pub fn holds(&self, committed: EntryId) -> bool {
+        committed.index < self.base.index || self.term_at(committed.index) == Some(committed.term)
+    }
+
+    /// The last index.
+    #[must_use]
+    pub fn last(&self) -> LogIndex {
+        LogIndex(self.base.index.0 + self.terms.len() as u64)
     }
 
     fn take(&mut self, operation: &Operation) {
@@ -105,10 +130,21 @@ impl Image {
             Operation::HardState(bytes) => self.state = wire::decode_hard_state(bytes).expect("a node writes what it can read"),
             Operation::Append { first, count, entries } => {
                 let entries = wire::decode_entries(*first, *count, entries).expect("a node writes what it can read");
-                let before = usize::try_from(first.previous().0).expect("a log fits into memory");
-                assert!(before <= self.terms.len(), "an append at {first} leaves a gap in a log of {} entries", self.terms.len());
-                self.terms.truncate(before);
-                self.terms.extend(entries.iter().map(|entry| entry.id.term));
+                assert!(*first <= self.last().next(), "an append at {first} leaves a gap behind entry {}", self.last());
+                let new = entries.iter().filter(|entry| entry.id.index > self.base.index);
+                let before = first.previous().0.saturating_sub(self.base.index.0);
+                self.terms.truncate(usize::try_from(before).expect("a log fits into memory"));
+                self.terms.extend(new.map(|entry| entry.id.term));
+            }
+            Operation::Compact { first, base } => {
+                let base = wire::decode_base(*first, base).expect("a node writes what it can read");
+                if self.term_at(base.index) == Some(base.term) {
+                    let dropped = usize::try_from(base.index.0 - self.base.index.0).expect("a log fits into memory");
+                    self.terms.drain(..dropped);
+                } else {
+                    self.terms.clear();
+                }
+                self.base = base;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use amaters_cluster_core::message::{AppendOutcome, Message};
+use amaters_cluster_core::message::{AppendOutcome, InstallProgress, Message};
 use amaters_cluster_core::{
     ClusterConfig, ConfigState, EntryKind, LogEntry, NodeId, NodeState, Operation, Proposal, Rejection, SessionChange, SessionStamp, wire,
 };
@@ -37,6 +37,14 @@ pub(super) fn message(message: &Message) -> String {
             let promised = m.promise.map_or(String::new(), |promise| format!(" promises {} ms", promise.lasts.as_millis()));
             format!("HeartbeatResponse term={term}{}{promised}", round(m.round))
         }
+        Message::InstallSnapshotRequest(m) => {
+            let done = if m.done { ", the end" } else { "" };
+            format!("InstallSnapshot term={term} snapshot={} offset={} bytes={}{done}", m.snapshot, m.offset, m.data.len())
+        }
+        Message::InstallSnapshotResponse(m) => match m.progress {
+            InstallProgress::Received { end } => format!("InstallSnapshotResponse term={term} snapshot={} received={end}", m.snapshot),
+            InstallProgress::Installed => format!("InstallSnapshotResponse term={term} snapshot={} installed", m.snapshot),
+        },
         Message::RemovalNotice(m) => format!("RemovalNotice term={term} version={}", m.version),
         Message::TimeoutNowRequest(_) => format!("TimeoutNow term={term}"),
         Message::ForwardRequest(m) => {
@@ -125,6 +133,7 @@ pub(super) fn operations(operations: &[Operation]) -> String {
                 Ok(state) => format!("term={} vote={}", state.current_term, state.voted_for),
                 Err(error) => error.to_string(),
             },
+            Operation::Compact { first, .. } => format!("the log from {first}"),
             Operation::Append { first, count, entries: bytes } => match wire::decode_entries(*first, *count, bytes) {
                 Ok(decoded) => entries(&decoded),
                 Err(error) => error.to_string(),
@@ -169,6 +178,8 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
         Rejection::MemberLimits => "beyond the limits of members",
         Rejection::NotCaughtUp => "not caught up",
         Rejection::Removed => "removed",
+        Rejection::SnapshotUnderWay => "snapshot under way",
+        Rejection::SnapshotFailed => "snapshot failed",
     }
 }
 

@@ -14,6 +14,9 @@ impl Cluster {
             let mut moved = false;
             for id in self.ids() {
                 moved |= !self.member(id).disk_stalled && self.complete_all(id);
+                while self.answer(id) {
+                    moved = true;
+                }
             }
             for _ in 0..self.pool.len() {
                 self.deliver(0);

@@ -240,7 +240,13 @@ impl Stage {
                 Event::Served(id, tokens) => self.served(id, &tokens)?,
                 Event::Done(id, tokens) => self.done(id, &tokens)?,
                 Event::Rejected(id, requests) => self.rejected(id, &requests)?,
-                Event::Members(..) | Event::Noted(_, LogLevel::Debug | LogLevel::Info, _) | Event::Judged(..) | Event::Follows(..) => {}
+                Event::Restored(id, _) => self.say(format!("{id} has its state from a snapshot")),
+                Event::Repaired(id) => self.say(format!("{id} has repaired itself")),
+                Event::Snapshots(..)
+                | Event::Members(..)
+                | Event::Noted(_, LogLevel::Debug | LogLevel::Info, _)
+                | Event::Judged(..)
+                | Event::Follows(..) => {}
                 Event::Noted(id, _, message) => self.say(format!("{id} warns: {message}")),
             }
         }

@@ -90,10 +90,15 @@ impl Checker {
         *view = View { durable: view.durable, ..View::default() };
     }
 
+    /// A node has repaired itself. It has all that others may count on: those hold on without the rest.
+    pub(super) fn repaired(&mut self, id: NodeId) {
+        self.views.entry(id).or_default().durable = 0;
+    }
+
     /// A node has moved.
     pub(super) fn check(&mut self, cluster: &Cluster, id: NodeId, coverage: &mut Coverage) -> Check {
         let Some(node) = cluster.node(id) else { return Ok(()) };
-        self.check_log(id, node, cluster.member(id).disk.durable().terms.len(), coverage)?;
+        self.check_log(id, node, length(cluster.member(id).disk.durable().last()), coverage)?;
         self.check_leader(id, node, coverage)?;
         self.check_commit(id, node, coverage)?;
         self.check_copies(cluster)?;
@@ -105,10 +110,11 @@ impl Checker {
     /// Log matching: entries with the same index and term are equal, and so are all before them. A leader only adds to its log.
     fn check_log(&mut self, id: NodeId, node: &Node, durable: usize, coverage: &mut Coverage) -> Check {
         let view = self.views.entry(id).or_default();
-        let last = length(node.log().last().index);
+        let (base, last) = (node.log().base(), length(node.log().last().index));
+        begin_with_snapshot(&mut view.terms, base, &self.committed)?;
         let mut same = last.min(view.terms.len());
         let mut changed = false;
-        while same > 0 && node.log().term_at(index(same)) != Some(view.terms[same - 1]) {
+        while same > length(base.index) && node.log().term_at(index(same)) != Some(view.terms[same - 1]) {
             same -= 1;
         }
         if same < view.terms.len() {
@@ -182,7 +188,8 @@ impl Checker {
             self.configuration = next.clone();
         }
         let view = self.views.entry(id).or_default();
-        view.held = still_held(&self.committed, view.held, |index| node.log().term_at(index))
+        let base = node.log().base().index;
+        view.held = still_held(&self.committed, view.held, |id| id.index < base || node.log().contains(id))
             .map_err(|lost| format!("node {id} held the committed entry {lost}, and has lost it"))?;
         if length(commit_index) > view.held {
             let (ours, theirs) = (node.log().term_at(index(view.held + 1)), self.committed[view.held].entry.id);
@@ -195,8 +202,12 @@ impl Checker {
     /// A committed entry is durable on a majority of each configuration by which it was committed, and never leaves a disk again.
     fn check_copies(&mut self, cluster: &Cluster) -> Check {
         for (id, view) in &mut self.views {
-            let image = cluster.member(*id).disk.durable();
-            view.durable = still_held(&self.committed, view.durable, |index| image.term_at(index))
+            let member = cluster.member(*id);
+            let image = member.disk.durable();
+            let vault = member.vault.newest().map_or(LogIndex::NONE, |(id, _)| id.index);
+            // What a damaged node had counts on until it has it again, since others may have committed for that; what comes to it until then does not.
+            let (vault, image) = member.lost.as_ref().map_or((vault, image), |(vault, image)| (*vault, image));
+            view.durable = still_held(&self.committed, view.durable, |id| id.index <= vault || image.holds(id))
                 .map_err(|lost| format!("the disk of node {id} held the committed entry {lost}, and has lost it"))?;
         }
         for half in self.deciding.halves() {
@@ -226,7 +237,8 @@ impl Checker {
     pub(super) fn check_whole_logs(&mut self, cluster: &Cluster) -> Check {
         for id in cluster.ids() {
             let Some(node) = cluster.node(id) else { continue };
-            let mut previous = EntryId::default();
+            let base = node.log().base();
+            let mut previous = base;
             for entry in node.log().iter_from(LogIndex(1)) {
                 if entry.id.index != previous.index.next() {
                     return Err(format!("entry {} follows entry {previous} in the log of node {id}", entry.id));
@@ -234,8 +246,9 @@ impl Checker {
                 check_written(&mut self.written, entry, previous.term)?;
                 previous = entry.id;
             }
-            let committed = self.committed.iter().map(|committed| &committed.entry).take(length(node.log().commit_index()));
-            if !committed.eq(node.log().iter_from(LogIndex(1)).take(length(node.log().commit_index()))) {
+            let (from, to) = (length(base.index), length(node.log().commit_index()));
+            let committed = self.committed[from..to].iter().map(|committed| &committed.entry);
+            if !committed.eq(node.log().iter_from(LogIndex(1)).take(to - from)) {
                 return Err(format!("state-machine safety: the committed entries of node {id} are not those of the cluster"));
             }
         }
@@ -247,7 +260,7 @@ impl Checker {
 fn check_configuration(id: NodeId, node: &Node) -> Check {
     let state = node.configuration();
     let logged = node.log().get(state.version()).map(|entry| &entry.kind);
-    let is_logged = state.version().is_none() || logged == Some(&EntryKind::Configuration(state.clone()));
+    let is_logged = state.version() <= node.log().base().index || logged == Some(&EntryKind::Configuration(state.clone()));
     let is_last = node.log().iter_from(state.version().next()).all(|entry| !matches!(entry.kind, EntryKind::Configuration(_)));
     if is_logged && is_last { Ok(()) } else { Err(format!("node {id} goes by configuration {}, its log by another", state.version())) }
 }
@@ -290,15 +303,29 @@ fn check_written(written: &mut Vec<BTreeMap<Term, Written>>, entry: &LogEntry, p
     Err(format!("log matching: there are two entries {}, one after an entry of term {} and one of {previous}", entry.id, known.previous))
 }
 
+/// A snapshot stands for the beginning of a log: it is that of the committed entries.
+fn begin_with_snapshot(terms: &mut Vec<Term>, base: EntryId, committed: &[Committed]) -> Check {
+    let length = length(base.index);
+    if terms.get(length.wrapping_sub(1)).copied() == Some(base.term) || length == 0 {
+        return Ok(());
+    }
+    match committed.get(length - 1) {
+        Some(last) if last.entry.id == base => {
+            *terms = committed[..length].iter().map(|committed| committed.entry.id.term).collect();
+            Ok(())
+        }
+        _ => Err(format!("a log begins behind entry {base}, which is not committed")),
+    }
+}
+
 /// How many committed entries, from the first on, a log holds that held `held` of them before; or the one that it lost.
-fn still_held(committed: &[Committed], mut held: usize, term_at: impl Fn(LogIndex) -> Option<Term>) -> Result<usize, EntryId> {
-    let holds = |entry: &LogEntry| term_at(entry.id.index) == Some(entry.id.term);
-    if let Some(last) = held.checked_sub(1).map(|last| &committed[last].entry)
+fn still_held(committed: &[Committed], mut held: usize, holds: impl Fn(EntryId) -> bool) -> Result<usize, EntryId> {
+    if let Some(last) = held.checked_sub(1).map(|last| committed[last].entry.id)
         && !holds(last)
     {
-        return Err(last.id);
+        return Err(last);
     }
-    while committed.get(held).is_some_and(|next| holds(&next.entry)) {
+    while committed.get(held).is_some_and(|next| holds(next.entry.id)) {
         held += 1;
     }
     Ok(held)

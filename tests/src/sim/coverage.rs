@@ -72,11 +72,20 @@ pub enum Rare {
     ConfigurationsTruncated,
     RefusedAsRemoved,
     Strangers,
+    SnapshotsTaken,
+    SnapshotsSent,
+    SnapshotsInstalled,
+    SnapshotsRestored,
+    SnapshotsFailed,
+    LogsCompacted,
+    DamagedLogs,
+    DamagedInRepair,
+    Repaired,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 64] = [
+    pub const ALL: [Self; 73] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -141,6 +150,15 @@ impl Rare {
         Self::ConfigurationsTruncated,
         Self::RefusedAsRemoved,
         Self::Strangers,
+        Self::SnapshotsTaken,
+        Self::SnapshotsSent,
+        Self::SnapshotsInstalled,
+        Self::SnapshotsRestored,
+        Self::SnapshotsFailed,
+        Self::LogsCompacted,
+        Self::DamagedLogs,
+        Self::DamagedInRepair,
+        Self::Repaired,
     ];
 
     /// What it is, for people.
@@ -211,6 +229,23 @@ impl Rare {
             Self::ConfigurationsTruncated => "configurations undone with a conflicting tail",
             Self::RefusedAsRemoved => "requests refused by a removed node",
             Self::Strangers => "messages of nodes that are no members turned away",
+            _ => self.label_of_storage(),
+        }
+    }
+
+    /// The same for what befalls snapshots and logs on disk.
+    fn label_of_storage(self) -> &'static str {
+        match self {
+            Self::SnapshotsTaken => "snapshots taken",
+            Self::SnapshotsSent => "snapshots sent to the end",
+            Self::SnapshotsInstalled => "snapshots installed",
+            Self::SnapshotsRestored => "states restored from a snapshot",
+            Self::SnapshotsFailed => "snapshots that found no room",
+            Self::LogsCompacted => "logs on disk that lost their beginning",
+            Self::DamagedLogs => "logs of a minority that were lost",
+            Self::DamagedInRepair => "of these, before they were repaired",
+            Self::Repaired => "nodes that repaired themselves",
+            _ => unreachable!("the others have their labels"),
         }
     }
 }
@@ -251,6 +286,8 @@ impl Coverage {
     pub(super) fn note(&mut self, message: &str) {
         self.hit_if(message.starts_with("stands for election"), Rare::Candidacies);
         self.hit_if(message.contains("is not heard"), Rare::Strangers);
+        self.hit_if(message.contains(" was taken: "), Rare::SnapshotsTaken);
+        self.hit_if(message.starts_with("installed snapshot"), Rare::SnapshotsInstalled);
         self.hit_if(message.ends_with("another was promised that there is none"), Rare::PromisesKept);
         self.hit_if(message.starts_with("the disk has made no progress"), Rare::DiskStalls);
     }

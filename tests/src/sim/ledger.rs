@@ -166,6 +166,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// A node's state is that of a snapshot: the one that those have who applied its entries.
+    pub(super) fn check_restored(&mut self, node: NodeId, machine: &[Committed], committed: &[checker::Committed]) -> Check {
+        self.applied.remove(&node);
+        self.check_applied(node, machine, committed)
+    }
+
     /// A node has left an entry out: that is right for a command which a session has carried out before, or refuses.
     fn check_skipped(&mut self, node: NodeId, entry: &LogEntry) -> Check {
         match self.sessions.attempt_at(entry.id.index) {

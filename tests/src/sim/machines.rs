@@ -52,6 +52,25 @@ impl World<'_> {
         self.complete_up_to(id, up_to, self.weather.bursts)
     }
 
+    /// A node's storage or state machine answers about a snapshot.
+    pub(super) fn answer(&mut self) -> Check {
+        let busy: Vec<NodeId> = self.ids.iter().copied().filter(|id| self.cluster.member(*id).vault.is_busy()).collect();
+        if busy.is_empty() {
+            return Ok(());
+        }
+        let id = busy[self.rng.usize(..busy.len())];
+        if self.machines.full.contains(&id) && self.cluster.member_mut(id).vault.fail_next_write() {
+            self.coverage.hit(Rare::SnapshotsFailed);
+        }
+        self.answer_at(id, self.weather.bursts)
+    }
+
+    pub(super) fn answer_at(&mut self, id: NodeId, bursts: f64) -> Check {
+        self.trace.detail(|| format!("node {id} hears of its snapshots"));
+        self.cluster.answer(id);
+        self.moved(id, bursts)
+    }
+
     pub(super) fn complete_up_to(&mut self, id: NodeId, up_to: Ticket, bursts: f64) -> Check {
         self.trace.detail(|| format!("the disk of node {id}, up to ticket {up_to}"));
         self.cluster.complete(id, up_to);
@@ -185,15 +204,31 @@ impl World<'_> {
         self.coverage.hit_if(remains.lost > 0, Rare::LostWrites);
         self.coverage.hit_if(remains.kept > 0, Rare::UnknownWritesKept);
         self.coverage.hit_if(remains.torn, Rare::TornWrites);
+        self.damage(id);
         self.checker.crashed(id);
         self.ledger.crashed(id);
         self.history.crashed(id);
+    }
+
+    /// A disk in a minority loses what it held. Which minority is clear where members stay what they are.
+    fn damage(&mut self, id: NodeId) {
+        let damaged = self.ids.iter().filter(|other| **other == id || self.cluster.member(**other).config.repair).count();
+        if self.spares || damaged > (self.ids.len() - 1) / 2 || self.rng.u32(..100) >= self.weather.damage {
+            return;
+        }
+        let snapshots_too = self.rng.bool();
+        self.coverage.hit(Rare::DamagedLogs);
+        self.coverage.hit_if(self.cluster.member(id).config.repair, Rare::DamagedInRepair);
+        self.trace.detail(|| format!("the log of node {id} is damaged{}", if snapshots_too { ", and its snapshots" } else { "" }));
+        self.cluster.damage(id, snapshots_too);
     }
 
     /// Stops as many voters as the cluster bears, perhaps some others, and starts the rest.
     pub(super) fn leave_a_majority(&mut self, voters: &[NodeId]) -> Check {
         let mut voters = voters.to_vec();
         self.rng.shuffle(&mut voters);
+        // Those that repair themselves are in no majority.
+        voters.sort_by_key(|id| !self.cluster.member(*id).config.repair);
         let (down, up) = voters.split_at((voters.len() - 1) / 2);
         for id in self.ids.clone() {
             if down.contains(&id) || !up.contains(&id) && self.rng.bool() {
@@ -238,7 +273,7 @@ impl World<'_> {
         let member = self.cluster.member_mut(id);
         member.clock = clock;
         if let Some(node) = &mut member.node {
-            node.start(clock);
+            node.start(clock).expect("its disk is whole");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amaters_cluster_core::message::{AppendEntriesResponse, AppendOutcome, Envelope, Message};
+use amaters_cluster_core::message::{AppendEntriesResponse, AppendOutcome, Envelope, InstallProgress, InstallSnapshotResponse, Message};
 use amaters_cluster_core::{NodeId, Term, Token};
 
 use super::Check;
@@ -27,6 +27,7 @@ impl Promises {
             Message::RequestVoteRequest(request) => self.check_vote(cluster, from, request.term, from),
             Message::RequestVoteResponse(response) if response.vote_granted => self.check_vote(cluster, from, response.term, to),
             Message::AppendEntriesResponse(response) => check_acknowledgement(cluster, from, response),
+            Message::InstallSnapshotResponse(response) => check_installed(cluster, from, response),
             _ => Ok(()),
         }
     }
@@ -35,6 +36,7 @@ impl Promises {
         match message {
             Message::PreVoteResponse(response) => coverage.hit_if(!response.vote_granted, Rare::PreVotesRefused),
             Message::RequestVoteResponse(response) => coverage.hit_if(!response.vote_granted, Rare::VotesRefused),
+            Message::InstallSnapshotRequest(request) => coverage.hit_if(request.done, Rare::SnapshotsSent),
             Message::AppendEntriesResponse(response) => {
                 coverage.hit_if(matches!(response.outcome, AppendOutcome::Conflict { .. }), Rare::Conflicts);
             }
@@ -66,10 +68,23 @@ impl Promises {
     }
 }
 
+/// Whoever says that it has a snapshot has it on its disk, or all that it holds.
+fn check_installed(cluster: &Cluster, node: NodeId, response: &InstallSnapshotResponse) -> Check {
+    let member = cluster.member(node);
+    let (image, id) = (member.disk.durable(), response.snapshot);
+    let in_snapshot = member.vault.newest().is_some_and(|(newest, _)| id.index <= newest.index);
+    if response.progress != InstallProgress::Installed || in_snapshot || id.index <= image.last() && image.holds(id) {
+        return Ok(());
+    }
+    Err(format!("node {node} says that it has snapshot {id}, which it may lose in a crash"))
+}
+
 /// Whoever acknowledges entries has them on its disk.
 fn check_acknowledgement(cluster: &Cluster, node: NodeId, response: &AppendEntriesResponse) -> Check {
     let AppendOutcome::Appended { match_index } = response.outcome else { return Ok(()) };
-    let is_durable = match_index.is_none() || cluster.member(node).disk.durable().term_at(match_index).is_some();
+    let member = cluster.member(node);
+    let in_snapshot = member.vault.newest().is_some_and(|(id, _)| match_index <= id.index);
+    let is_durable = match_index <= member.disk.durable().last() || in_snapshot;
     // An acknowledgement in an earlier term was true when it was given; a later leader may have had the entries replaced since.
     let late = cluster.node(node).is_some_and(|node| node.persistent_state().current_term > response.term);
     if is_durable || late {

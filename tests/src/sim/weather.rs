@@ -10,6 +10,7 @@ use fastrand::Rng;
 pub(super) enum Action {
     Deliver,
     Complete,
+    Answer,
     PassTime,
     Propose,
     Read,
@@ -29,9 +30,10 @@ pub(super) enum Action {
     JumpClock,
 }
 
-const ACTIONS: [Action; 19] = [
+const ACTIONS: [Action; 20] = [
     Action::Deliver,
     Action::Complete,
+    Action::Answer,
     Action::PassTime,
     Action::Propose,
     Action::Read,
@@ -68,6 +70,8 @@ pub(super) struct Weather {
     pub(super) reign: u32,
     /// How far the clocks' rates are from true, in percent at most: each machine's is drawn anew in each spell.
     pub(super) skew: u64,
+    /// The chance that a node which crashes has lost its log, in percent.
+    pub(super) damage: u32,
     /// The size of commands, in bytes.
     pub(super) command_bytes: usize,
 }
@@ -78,6 +82,7 @@ impl Weather {
         let weights = [
             200,                         // Deliver
             one_of(&[20, 60, 200]),      // Complete
+            one_of(&[10, 40, 100]),      // Answer
             one_of(&[3, 10, 40, 80]),    // PassTime
             one_of(&[0, 5, 20]),         // Propose
             one_of(&[0, 2, 8]),          // Read
@@ -102,8 +107,9 @@ impl Weather {
         let aimed_at_leader = f64::from(one_of(&[0, 50, 90])) / 100.0;
         let reign = one_of(&[0, 8, 8, 20, 50, 100]);
         let skew = one_of(&[1, 10, 10, 80]).into();
+        let damage = one_of(&[0, 0, 20, 60]);
         let command_bytes = one_of(&[8, 300, 1100]) as usize;
-        Self { weights, in_order, bursts, longest_pause, aimed_at_leader, reign, skew, command_bytes }
+        Self { weights, in_order, bursts, longest_pause, aimed_at_leader, reign, skew, damage, command_bytes }
     }
 
     pub(super) fn next(&self, rng: &mut Rng) -> Action {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use amaters_cluster_core::{Input, LogIndex, NodeId};
+use amaters_cluster_core::{Input, LogIndex, NodeId, Operation, SnapshotConfig, SnapshotPolicy};
 use fastrand::Rng;
 
 use super::checker::Checker;
@@ -26,7 +26,7 @@ pub(super) struct World<'a> {
     pub(super) checker: Checker,
     pub(super) ids: Vec<NodeId>,
     /// Whether there are nodes that wait to be added, and members may change.
-    spares: bool,
+    pub(super) spares: bool,
     pub(super) history: History,
     pub(super) machines: Machines,
     pub(super) rng: Rng,
@@ -50,6 +50,7 @@ impl<'a> World<'a> {
         let pending = [2048, 1 << 20][rng.usize(..2)];
         // Leases hold where clocks differ by no more than was said.
         let (lease_reads, stall) = (rng.u8(..3) == 0, [100, 1000, 1000][rng.usize(..3)]);
+        let snapshots = snapshot_settings(&mut rng);
         let mut cluster = Cluster::with(settings.nodes(), |config| {
             config.seed = rng.u64(..);
             config.max_batch_bytes = 1024; // a few small entries, or one large one
@@ -59,6 +60,7 @@ impl<'a> World<'a> {
             config.lease_reads = lease_reads;
             config.max_clock_drift = CLOCK_DRIFT;
             config.disk_stall_timeout = Duration::from_millis(stall);
+            config.snapshots = snapshots.clone();
             config.bug = settings.bug;
         });
         for spare in 1..=settings.spares() {
@@ -124,6 +126,7 @@ impl<'a> World<'a> {
         match action {
             Action::Deliver => return self.deliver(),
             Action::Complete => return self.complete(),
+            Action::Answer => return self.answer(),
             Action::PassTime => return self.pass_time(),
             Action::Propose => return self.propose(),
             Action::Read => return self.read(),
@@ -173,6 +176,11 @@ impl World<'_> {
             self.take_answers(&events);
             return Ok(());
         }
+        for event in &events {
+            if let Event::Repaired(node) = event {
+                self.checker.repaired(*node);
+            }
+        }
         self.checker.check(&self.cluster, id, &mut self.coverage)?;
         self.take_answers(&events);
         self.ledger.check_committed(self.checker.committed())?;
@@ -192,7 +200,19 @@ impl World<'_> {
                 coverage.note(message);
                 Ledger::check_note(*node, *level, message)
             }
-            Event::Submitted(..) | Event::Members(..) | Event::Judged(..) | Event::Follows(..) => Ok(()),
+            Event::Restored(node, machine) => {
+                coverage.hit(Rare::SnapshotsRestored);
+                self.ledger.check_restored(*node, machine, self.checker.committed())
+            }
+            Event::Submitted(_, _, operations) => {
+                coverage.hit_if(operations.iter().any(|operation| matches!(operation, Operation::Compact { .. })), Rare::LogsCompacted);
+                Ok(())
+            }
+            Event::Repaired(_) => {
+                coverage.hit(Rare::Repaired);
+                Ok(())
+            }
+            Event::Snapshots(..) | Event::Members(..) | Event::Judged(..) | Event::Follows(..) => Ok(()),
         })?;
         for event in &events {
             self.cover_replies(event, term);
@@ -207,6 +227,10 @@ impl World<'_> {
         for event in events {
             self.tell_patrons(event);
             match event {
+                Event::Restored(node, machine) => {
+                    self.history.crashed(*node);
+                    self.history.applied(*node, machine, &mut self.coverage);
+                }
                 Event::Applied(node, commands) => self.history.applied(*node, commands, &mut self.coverage),
                 Event::Served(node, tokens) => self.history.served(*node, tokens),
                 Event::Rejected(_, requests) => self.history.rejected(requests),
@@ -238,6 +262,19 @@ impl World<'_> {
     }
 }
 
+/// Half of the clusters take snapshots, some of them after every few entries.
+fn snapshot_settings(rng: &mut Rng) -> SnapshotConfig {
+    let mut one_of = |choices: &[u64]| choices[rng.usize(..choices.len())];
+    let entries = Some(one_of(&[0, 0, 0, 3, 10, 40])).filter(|entries| *entries > 0);
+    SnapshotConfig {
+        policy: SnapshotPolicy { entries, bytes: None },
+        tail_entries: one_of(&[0, 0, 5, 30]),
+        keep: usize::try_from(one_of(&[1, 2])).expect("it is small"),
+        chunk_bytes: 1024,
+        ..SnapshotConfig::default()
+    }
+}
+
 fn has_lease(cluster: &Cluster, id: NodeId) -> bool {
     let clock = cluster.member(id).clock;
     cluster.node(id).is_some_and(|node| node.status(clock).has_lease)
@@ -258,6 +295,9 @@ fn show(event: &Event) -> String {
         Event::Members(id, version, _) => format!("node {id} has configuration {version}"),
         Event::Noted(id, _, message) => format!("node {id} says: {message}"),
         Event::Judged(id, event) => format!("node {id} has changed its mind: {event:?}"),
+        Event::Restored(id, _) => format!("node {id} has its state from a snapshot"),
+        Event::Snapshots(id, what) => format!("node {id} {what}"),
+        Event::Repaired(id) => format!("node {id} has repaired itself"),
         Event::Follows(id, term, leader) => format!("node {id} knows of the leader {leader} of term {term}"),
     }
 }
