@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::{
     AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, ForwardRequest, ForwardResponse, Forwarded, HeartbeatRequest,
-    HeartbeatResponse, Message, PreVoteRequest, PreVoteResponse, Promise, ReadId, ReadIndexRequest, ReadIndexResponse, RequestVoteRequest,
-    RequestVoteResponse, TimeoutNowRequest,
+    HeartbeatResponse, InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message, PreVoteRequest, PreVoteResponse, Promise,
+    ReadId, ReadIndexRequest, ReadIndexResponse, RemovalNotice, RequestVoteRequest, RequestVoteResponse, TimeoutNowRequest,
 };
 use amaters_cluster_core::{
     EntryId, EntryKind, Instant, LogEntry, LogIndex, LogTime, NodeId, Origin, Proposal, Rejection, SessionChange, SessionId, SessionStamp,
@@ -14,12 +14,12 @@ use amaters_cluster_core::{
 
 use super::bytes::Bytes;
 use super::subject::Subject;
-use super::{near, near_term};
+use super::{members, near, near_term};
 
 /// A message whose numbers lie around the node's own.
 pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
     let term = near_term(subject, bytes);
-    match bytes.number(17) {
+    match bytes.number(20) {
         0 => Message::PreVoteRequest(PreVoteRequest { term, proposed_term: near_term(subject, bytes), last_log: entry_id(subject, bytes) }),
         1 => {
             let (proposed_term, vote_granted) = (near_term(subject, bytes), bytes.number(4) > 0);
@@ -30,7 +30,12 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
         }
         3 => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: bytes.number(4) > 0 }),
         4..=7 => append(subject, bytes, term),
-        8 => Message::AppendEntriesResponse(AppendEntriesResponse { term, session: near(bytes, 6), outcome: outcome(subject, bytes) }),
+        8 => Message::AppendEntriesResponse(AppendEntriesResponse {
+            term,
+            session: near(bytes, 6),
+            outcome: outcome(subject, bytes),
+            repairing: bytes.number(8) == 0,
+        }),
         9 => {
             let (commit_index, round) = (near_index(subject, bytes), near(bytes, 1));
             let sent_at = (bytes.number(2) == 0).then(|| moment(subject, bytes));
@@ -40,7 +45,13 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
         10 => {
             let promise =
                 (bytes.number(2) == 0).then(|| Promise { since: moment(subject, bytes), lasts: Duration::from_nanos(bytes.any()) });
-            Message::HeartbeatResponse(HeartbeatResponse { term, session: near(bytes, 6), round: near(bytes, 1), promise })
+            Message::HeartbeatResponse(HeartbeatResponse {
+                term,
+                session: near(bytes, 6),
+                round: near(bytes, 1),
+                promise,
+                repairing: bytes.number(8) == 0,
+            })
         }
         11 => Message::CommitNotice(CommitNotice { term, commit_index: near_index(subject, bytes) }),
         12 => {
@@ -56,7 +67,18 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
             Message::ForwardResponse(ForwardResponse { term, run, received, refused })
         }
         14 => Message::TimeoutNowRequest(TimeoutNowRequest { term }),
-        15 => Message::ReadIndexRequest(ReadIndexRequest { term, id: ReadId { run: bytes.number(3), number: near(bytes, 1) } }),
+        15 => Message::RemovalNotice(RemovalNotice { term, version: near_index(subject, bytes) }),
+        16 => Message::ReadIndexRequest(ReadIndexRequest { term, id: ReadId { run: bytes.number(3), number: near(bytes, 1) } }),
+        18 => {
+            let (snapshot, offset, done) = (entry_id(subject, bytes), near(bytes, 1), bytes.number(2) == 0);
+            let data = (0..bytes.number(30)).map(|_| bytes.byte()).collect::<Vec<_>>().into();
+            Message::InstallSnapshotRequest(InstallSnapshotRequest { term, session: near(bytes, 6), snapshot, offset, data, done })
+        }
+        19 => {
+            let progress = if bytes.number(3) == 0 { InstallProgress::Installed } else { InstallProgress::Received { end: bytes.any() } };
+            let (session, snapshot) = (near(bytes, 6), entry_id(subject, bytes));
+            Message::InstallSnapshotResponse(InstallSnapshotResponse { term, session, snapshot, progress })
+        }
         _ => {
             let id = ReadId { run: subject.some_run(bytes), number: near(bytes, 1) };
             Message::ReadIndexResponse(ReadIndexResponse { term, id, read_index: near_index(subject, bytes) })
@@ -75,7 +97,7 @@ fn append(subject: &Subject, bytes: &mut Bytes<'_>, term: Term) -> Message {
             let id =
                 if honest { EntryId { index: LogIndex(before.index.0.saturating_add(1)), term: newer } } else { entry_id(subject, bytes) };
             before = id;
-            LogEntry { id, kind: kind(bytes) }
+            LogEntry { id, kind: kind(id.index, bytes) }
         })
         .collect();
     Message::AppendEntriesRequest(AppendEntriesRequest { term, session: near(bytes, 6), prev_log, leader_commit, entries })
@@ -104,8 +126,11 @@ fn near_index(subject: &Subject, bytes: &mut Bytes<'_>) -> LogIndex {
     LogIndex(near(bytes, own.0))
 }
 
-/// What an entry of the log says.
-pub(super) fn kind(bytes: &mut Bytes<'_>) -> EntryKind {
+/// What the entry of the log at an index says.
+pub(super) fn kind(index: LogIndex, bytes: &mut Bytes<'_>) -> EntryKind {
+    if bytes.number(8) == 0 {
+        return EntryKind::Configuration(members::configuration(index, bytes));
+    }
     let origin = Origin { node: NodeId(bytes.number(8)), run: bytes.number(3), sequence: near(bytes, 1) };
     let time = LogTime(near(bytes, 1000));
     match proposal(bytes) {

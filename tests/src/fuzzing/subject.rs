@@ -11,7 +11,7 @@ use amaters_cluster_core::{
 };
 
 use super::bytes::Bytes;
-use super::messages;
+use super::{members, messages};
 
 /// The node under test.
 const ID: NodeId = NodeId(1);
@@ -34,6 +34,8 @@ pub(super) struct Subject {
     /// Inputs since the start, and envelopes that left.
     inputs: usize,
     envelopes: usize,
+    /// Everybody who was a member at any time.
+    members: BTreeSet<NodeId>,
     seen: Seen,
 }
 
@@ -60,7 +62,9 @@ impl Subject {
         let journal = journal(bytes);
         let now = Instant(bytes.number(1000) * 1_000_000);
         let node = start(&config, &journal, now);
+        let members = config.voters.iter().copied().collect();
         let mut subject = Self {
+            members,
             config,
             node,
             now,
@@ -78,8 +82,14 @@ impl Subject {
         subject
     }
 
+    /// The other members, as the node knows them.
     pub(super) fn peers(&self) -> Vec<NodeId> {
-        self.config.voters.iter().copied().filter(|voter| *voter != ID).collect()
+        self.node.configuration().members().iter().map(|member| member.id).filter(|member| *member != ID).collect()
+    }
+
+    /// Whether the node votes.
+    pub(super) fn votes(&self) -> bool {
+        self.node.configuration().is_voter(ID)
     }
 
     /// One of the peers; now and then a stranger, or the node itself.
@@ -183,6 +193,12 @@ impl Subject {
         self.input(Input::Transfer { token, to });
     }
 
+    pub(super) fn change_membership(&mut self, bytes: &mut Bytes<'_>) {
+        let change = members::change(bytes);
+        let token = self.next_token();
+        self.input(Input::ChangeMembership { token, change });
+    }
+
     pub(super) fn read(&mut self) {
         let token = self.next_token();
         self.input(Input::Read { token });
@@ -246,6 +262,7 @@ impl Subject {
                 Effect::Reply { replies } => replies.into_iter().for_each(|reply| self.answer(reply.token)),
                 Effect::ServeReads { tokens } | Effect::Done { tokens } => tokens.into_iter().for_each(|token| self.answer(token)),
                 Effect::Reject { requests } => requests.into_iter().for_each(|rejected| self.answer(rejected.token)),
+                Effect::Members { members, .. } => self.members.extend(members.iter().map(|member| member.id)),
                 other => assert!(format!("{other:?}").len() < 1000, "a line is a line"),
             }
         }
@@ -261,7 +278,7 @@ impl Subject {
         assert!(to != ID, "nobody writes to itself");
         assert!(envelope.len() <= MAX_ENVELOPE, "an envelope of {} bytes", envelope.len());
         self.envelopes += 1;
-        let most = self.inputs * self.config.voters.len() * (self.config.max_inflight + 3);
+        let most = self.inputs * self.members.len() * (self.config.max_inflight + 3);
         assert!(self.envelopes <= most, "{} envelopes after {} inputs", self.envelopes, self.inputs);
         self.sent.push_back(envelope);
         if self.sent.len() > 16 {
@@ -301,7 +318,7 @@ fn journal(bytes: &mut Bytes<'_>) -> Vec<Operation> {
     let entries: Vec<LogEntry> = (1..=bytes.number(8))
         .map(|index| {
             term = Term(term.0.max(1) + bytes.number(8) / 6);
-            LogEntry { id: EntryId { index: LogIndex(index), term }, kind: messages::kind(bytes) }
+            LogEntry { id: EntryId { index: LogIndex(index), term }, kind: messages::kind(LogIndex(index), bytes) }
         })
         .collect();
     let state = PersistentState { current_term: Term(term.0 + bytes.number(3)), voted_for: NodeId(bytes.number(4)) };
@@ -321,6 +338,6 @@ fn start(config: &Config, journal: &[Operation], now: Instant) -> Node {
     for operation in journal {
         node.recover(operation.clone()).unwrap_or_else(|error| panic!("a node can't start from what it has written: {error}"));
     }
-    node.start(now);
+    node.start(now).unwrap_or_else(|error| panic!("a node can't start from what it has written: {error}"));
     node
 }

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Config, Effect, Input, Instant, LogEntry, LogIndex, LogLevel, Node, NodeId, NodeState, Operation, Payload, PersistentState, Term,
-    Ticket, Token, wire,
+    Config, Effect, EntryKind, Input, Instant, LogEntry, LogIndex, LogLevel, MembershipChange, Node, NodeId, NodeState, Operation, Payload,
+    PersistentState, Term, Ticket, Token, wire,
 };
 
 use super::Bounds;
@@ -25,6 +25,10 @@ pub(super) struct Machine {
     under_way: VecDeque<Vec<Operation>>,
     /// How often it has started: each run draws other numbers.
     runs: u64,
+    /// The change of the membership that may be asked of it.
+    change: MembershipChange,
+    /// Whether whatever it writes is durable at once.
+    writes_at_once: bool,
 }
 
 /// What the node would start from.
@@ -47,6 +51,20 @@ pub(super) enum Event {
     Crash(usize),
     /// A command is proposed.
     Proposal(Token),
+    /// The membership is to be changed.
+    Change,
+}
+
+/// An entry as the properties see it.
+pub(super) type Entry = (Term, What);
+
+/// What an entry holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    Nothing,
+    Command(Payload),
+    /// A configuration: the sets of voters of which each has to agree.
+    Voters(Vec<Vec<NodeId>>),
 }
 
 /// What comes of it.
@@ -65,20 +83,29 @@ pub(super) struct View {
     pub(super) state: NodeState,
     pub(super) term: Term,
     pub(super) commit_index: LogIndex,
-    /// The term and the command of each entry, from index 1.
-    pub(super) log: Vec<(Term, Option<Payload>)>,
+    /// The log, from index 1.
+    pub(super) log: Vec<Entry>,
     /// The same, as its disk has it.
-    pub(super) durable: Vec<(Term, Option<Payload>)>,
+    pub(super) durable: Vec<Entry>,
     /// How many operations are not durable yet.
     pub(super) unsynced: usize,
 }
 
 impl Machine {
     pub(super) fn new(id: NodeId, bounds: &Bounds) -> Self {
-        let mut config = Config::new(id, (1..=bounds.nodes).collect());
+        let voters = if id.0 <= bounds.nodes { (1..=bounds.nodes).collect() } else { Vec::new() };
+        let mut config = Config::new(id, voters);
         config.bug = bounds.bug;
         let node = start(&config, &Durable::default(), 0);
-        Self { config, node, durable: Durable::default(), under_way: VecDeque::new(), runs: 0 }
+        Self {
+            config,
+            node,
+            durable: Durable::default(),
+            under_way: VecDeque::new(),
+            runs: 0,
+            change: bounds.change(),
+            writes_at_once: bounds.writes_at_once,
+        }
     }
 
     /// Names the machine's state: by everything that is in it.
@@ -93,7 +120,7 @@ impl Machine {
     }
 
     pub(super) fn view(&self) -> View {
-        let seen = |entry: &LogEntry| (entry.id.term, entry.payload().cloned());
+        let seen = |entry: &LogEntry| (entry.id.term, what(&entry.kind));
         View {
             state: self.node.state(),
             term: self.node.persistent_state().current_term,
@@ -113,24 +140,39 @@ impl Machine {
                 let sender = wire::decode_envelope(envelope).expect("a node's own envelopes are well-formed").from;
                 next.input(NOW, Input::Receive { sender, envelope: envelope.clone() });
             }
-            Event::Completion => {
-                let operations = next.under_way.pop_front().expect("something is under way");
-                operations.iter().for_each(|operation| next.durable.keep(operation));
-                next.input(NOW, Input::Persisted { ticket: Ticket(1) });
-            }
+            Event::Completion => next.complete(NOW, Ticket(1)),
             Event::TimeOut => {}
             Event::Crash(keep) => next.crash(*keep),
             Event::Proposal(token) => {
                 let command = format!("{token}").into_bytes().into();
                 next.input(NOW, Input::Propose { token: *token, command, session: None });
             }
+            Event::Change => next.input(NOW, Input::ChangeMembership { token: Token(u64::MAX), change: self.change.clone() }),
         }
         let now = if *event == Event::TimeOut { NOW + next.pause() } else { NOW };
-        let mut effects = Vec::new();
-        next.node.step(now, Input::Tick, &mut effects);
-        effects.into_iter().for_each(|effect| next.carry_out(effect, &mut reaction));
+        next.tick(now, &mut reaction);
+        for ticket in (1..).map(Ticket).take_while(|_| self.writes_at_once) {
+            if next.under_way.is_empty() {
+                break;
+            }
+            next.complete(now, ticket);
+            next.tick(now, &mut reaction);
+        }
         next.node.canonicalize(NOW);
         (next, reaction)
+    }
+
+    fn tick(&mut self, now: Instant, reaction: &mut Reaction) {
+        let mut effects = Vec::new();
+        self.node.step(now, Input::Tick, &mut effects);
+        effects.into_iter().for_each(|effect| self.carry_out(effect, reaction));
+    }
+
+    /// The oldest submission becomes durable. Tickets count from the last event on.
+    fn complete(&mut self, now: Instant, ticket: Ticket) {
+        let operations = self.under_way.pop_front().expect("something is under way");
+        operations.iter().for_each(|operation| self.durable.keep(operation));
+        self.input(now, Input::Persisted { ticket });
     }
 
     fn input(&mut self, now: Instant, input: Input) {
@@ -165,6 +207,15 @@ impl Machine {
     }
 }
 
+fn what(kind: &EntryKind) -> What {
+    match kind {
+        EntryKind::NoOp => What::Nothing,
+        EntryKind::Command { payload, .. } => What::Command(payload.clone()),
+        EntryKind::Configuration(state) => What::Voters(state.halves().map(|half| half.voters.keys().copied().collect()).collect()),
+        other => panic!("nobody asks for {other:?}"),
+    }
+}
+
 fn start(config: &Config, durable: &Durable, runs: u64) -> Node {
     let seed = config.id.0 * 100 + runs;
     let mut node = Node::new(Config { seed, ..config.clone() }).expect("the configuration is valid");
@@ -176,7 +227,7 @@ fn start(config: &Config, durable: &Durable, runs: u64) -> Node {
     for operation in journal {
         node.recover(operation).expect("a node can start from what it has written");
     }
-    node.start(NOW);
+    node.start(NOW).expect("a node can start from what it has written");
     node
 }
 
@@ -189,6 +240,7 @@ impl Durable {
                 self.entries.truncate(usize::try_from(first.previous().0).expect("a log fits into memory"));
                 self.entries.extend(entries);
             }
+            Operation::Compact { .. } => unreachable!("no snapshots are taken here"),
         }
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! A state is the nodes with their disks, and all envelopes that were ever sent: any of them may arrive at any time, again and again, or never. So
 //! loss, repetition, delay and overtaking need no steps of their own. A step delivers an envelope, makes a node's oldest write durable, lets a node's
-//! time run out, stops a node and starts it again with any part of what was not durable, or brings a request. Within the [`Bounds`] all orders of all steps
+//! time run out, stops a node and starts it again with any part of what was not durable, or brings a request, for a change of the members too. Within the [`Bounds`] all orders of all steps
 //! are gone through, and in each state the `properties` of Raft (Raft paper, figure 3) must hold.
 //!
 //! Left out, besides what lies beyond the bounds: bursts of inputs without a tick between, proposals at followers, requests that give up, and reads, each
 //! of which begins another round for ever when the network repeats it. The simulator has all of that.
+//!
+//! States multiply with what goes on at once: three nodes need tighter bounds than two, such as one time-out, or writes that are durable at once. Memory grows
+//! by about 250 bytes a state.
 //!
 //! Nodes are alike, so that the first whose time runs out is node 1.
 
@@ -18,7 +21,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use amaters_cluster_core::planted::Bug;
-use amaters_cluster_core::{NodeId, NodeState, Term, Token};
+use amaters_cluster_core::{Member, MembershipChange, NodeId, NodeState, Term, Token};
 use stateright::{Checker, Model, Property};
 
 use crate::render;
@@ -39,8 +42,26 @@ pub struct Bounds {
     pub crashes: u64,
     /// How often time passes for a leader, so that its heartbeats are due. Without any it still tells of commits, and a second time it gives up.
     pub heartbeats: u64,
+    /// How often a node waits in vain for a leader, or for votes. Without a bound the terms are one.
+    pub timeouts: Option<u64>,
+    /// Whether every write is durable at once: then a crash loses nothing, and what is sent leaves without waiting.
+    pub writes_at_once: bool,
+    /// How many nodes wait to be added: 0 or 1.
+    pub spares: u64,
+    /// How many changes of the membership are asked for: the spare is added, or without one the last node removed.
+    pub changes: u64,
     /// A bug to put in.
     pub bug: Option<Bug>,
+}
+
+impl Bounds {
+    /// The change of the membership that is asked for.
+    fn change(&self) -> MembershipChange {
+        if self.spares == 0 {
+            return MembershipChange::Remove(NodeId(self.nodes));
+        }
+        MembershipChange::AddVoter(Member { id: NodeId(self.nodes + 1), address: String::new() })
+    }
 }
 
 /// What a search has gone through.
@@ -112,6 +133,9 @@ struct State {
     proposed: u64,
     crashes: u64,
     heartbeats: u64,
+    /// Counted where there is a bound.
+    timeouts: u64,
+    changes: u64,
     witness: Witness,
 }
 
@@ -123,8 +147,18 @@ impl Model for Cluster {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let machines = (1..=self.bounds.nodes).map(|id| self.store.add(Machine::new(NodeId(id), &self.bounds))).collect();
-        let state = State { machines, network: Vec::new(), proposed: 0, crashes: 0, heartbeats: 0, witness: Witness::default() };
+        let machines =
+            (1..=self.bounds.nodes + self.bounds.spares).map(|id| self.store.add(Machine::new(NodeId(id), &self.bounds))).collect();
+        let state = State {
+            machines,
+            network: Vec::new(),
+            proposed: 0,
+            crashes: 0,
+            heartbeats: 0,
+            timeouts: 0,
+            changes: 0,
+            witness: Witness::default(),
+        };
         self.next_state(&state, (0, Occurrence::TimeOut)).into_iter().collect()
     }
 
@@ -139,7 +173,8 @@ impl Model for Cluster {
                 actions.push((position, Occurrence::Completion));
             }
             let leads = view.state == NodeState::Leader;
-            let has_time = if leads { state.heartbeats < self.bounds.heartbeats } else { view.term < Term(self.bounds.terms) };
+            let may_stand = view.term < Term(self.bounds.terms) && self.bounds.timeouts.is_none_or(|most| state.timeouts < most);
+            let has_time = if leads { state.heartbeats < self.bounds.heartbeats } else { may_stand };
             if has_time {
                 actions.push((position, Occurrence::TimeOut));
             }
@@ -149,6 +184,9 @@ impl Model for Cluster {
             if state.proposed < self.bounds.entries && leads {
                 actions.push((position, Occurrence::Proposal(Token(state.proposed + 1))));
             }
+            if state.changes < self.bounds.changes && leads {
+                actions.push((position, Occurrence::Change));
+            }
         }
     }
 
@@ -157,17 +195,19 @@ impl Model for Cluster {
         let mut state = before.clone();
         state.machines[position] = step.next;
         step.sent.iter().for_each(|envelope| state.send(*envelope));
-        match occurrence {
-            Occurrence::TimeOut if self.store.view(before.machines[position]).state == NodeState::Leader => state.heartbeats += 1,
-            Occurrence::Crash(_) => state.crashes += 1,
-            Occurrence::Proposal(_) => state.proposed += 1,
-            Occurrence::Delivery(_) | Occurrence::Completion | Occurrence::TimeOut => {}
-        }
         if state == *before {
             return None;
         }
+        match occurrence {
+            Occurrence::TimeOut if self.store.view(before.machines[position]).state == NodeState::Leader => state.heartbeats += 1,
+            Occurrence::TimeOut => state.timeouts += u64::from(self.bounds.timeouts.is_some()),
+            Occurrence::Crash(_) => state.crashes += 1,
+            Occurrence::Proposal(_) => state.proposed += 1,
+            Occurrence::Change => state.changes += 1,
+            Occurrence::Delivery(_) | Occurrence::Completion => {}
+        }
         let views: Vec<_> = state.machines.iter().map(|machine| self.store.view(*machine)).collect();
-        state.witness.look(&views, position, &step);
+        state.witness.look(&views, position, &step, self.bounds.nodes);
         Some(state)
     }
 
@@ -209,19 +249,36 @@ impl Cluster {
             Occurrence::TimeOut => format!("the time of node {node} runs out"),
             Occurrence::Crash(keep) => format!("node {node} crashes and starts again, with {keep} operations that were not durable"),
             Occurrence::Proposal(token) => format!("command {token} is proposed at node {node}"),
+            Occurrence::Change => format!("node {node} is asked for {:?}", self.bounds.change()),
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Bounds { nodes, terms, entries, crashes, heartbeats, .. } = self.bounds;
-        writeln!(f, "{nodes} nodes, up to {terms} terms, {entries} commands, {crashes} crashes and {heartbeats} heartbeats:")?;
+        writeln!(f, "{}:", self.bounds)?;
         let seconds = self.time.as_secs_f64();
         writeln!(f, "{} states of the cluster, {} steps, at most {} deep, in {seconds:.1} s", self.states, self.steps, self.depth)?;
         write!(f, "{} states of a node, {} envelopes, {} reactions of the core", self.node_states, self.envelopes, self.reactions)?;
         let Some((property, steps)) = &self.violation else { return Ok(()) };
         write!(f, "\n{property}: does not hold after {} steps", steps.len())?;
         steps.iter().try_for_each(|step| write!(f, "\n  {step}"))
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, terms, entries, crashes, heartbeats, timeouts, writes_at_once, spares, changes, .. } = self;
+        write!(f, "{nodes} nodes, {terms} terms, {entries} commands, {crashes} crashes, {heartbeats} heartbeats")?;
+        if let Some(timeouts) = timeouts {
+            write!(f, ", {timeouts} time-outs")?;
+        }
+        if *changes > 0 {
+            write!(f, ", {changes} change of members ({})", if *spares > 0 { "one is added" } else { "the last one is removed" })?;
+        }
+        if *writes_at_once {
+            write!(f, ", writes durable at once")?;
+        }
+        Ok(())
     }
 }

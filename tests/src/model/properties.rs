@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amaters_cluster_core::{LogIndex, NodeState, Payload, Term};
+use amaters_cluster_core::{LogIndex, NodeId, NodeState, Term};
 
-use super::machine::View;
+use super::machine::{Entry, View, What};
 use super::store::Step;
 
 /// Their names.
@@ -24,7 +24,7 @@ pub(super) struct Witness {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Committed {
-    entry: (Term, Option<Payload>),
+    entry: Entry,
     /// The term of the leader that committed it.
     in_term: Term,
 }
@@ -38,8 +38,8 @@ impl Witness {
         self.complaint.clone()
     }
 
-    /// The machine at a position has made a step.
-    pub(super) fn look(&mut self, views: &[Arc<View>], position: usize, step: &Step) {
+    /// The machine at a position has made a step, in a cluster that began with so many voters.
+    pub(super) fn look(&mut self, views: &[Arc<View>], position: usize, step: &Step, voters: u64) {
         let view = &*views[position];
         let others = || views.iter().enumerate().filter(|(other, _)| *other != position).map(|(_, other)| &**other);
         let breaks = [
@@ -47,7 +47,7 @@ impl Witness {
             others().any(|other| !logs_match(&view.log, &other.log)),
             !self.is_complete(view),
             !self.commits(view),
-            !self.are_on_a_majority(views) || !self.is_committed(step),
+            !self.are_on_a_majority(views, voters) || !self.is_committed(step),
             step.complaint.is_some(),
         ];
         self.broken = breaks;
@@ -74,11 +74,20 @@ impl Witness {
         true
     }
 
-    /// What is committed is durable on a majority, whatever crashes.
-    fn are_on_a_majority(&self, views: &[Arc<View>]) -> bool {
+    /// What is committed is durable on a majority, whatever crashes: of each set of voters in the latest configuration that is committed.
+    fn are_on_a_majority(&self, views: &[Arc<View>], voters: u64) -> bool {
+        let founders = vec![(1..=voters).map(NodeId).collect()];
+        let latest = self.committed.iter().rev().find_map(|committed| match &committed.entry.1 {
+            What::Voters(electorates) => Some(electorates),
+            What::Nothing | What::Command(_) => None,
+        });
         (self.committed.iter().enumerate()).all(|(position, committed)| {
-            let copies = views.iter().filter(|view| view.durable.get(position) == Some(&committed.entry)).count();
-            copies > views.len() / 2
+            let has_it = |voter: &&NodeId| {
+                let view = usize::try_from(voter.0 - 1).ok().and_then(|at| views.get(at));
+                view.is_some_and(|view| view.durable.get(position) == Some(&committed.entry))
+            };
+            let agrees = |electorate: &Vec<NodeId>| electorate.iter().filter(has_it).count() > electorate.len() / 2;
+            latest.unwrap_or(&founders).iter().all(agrees)
         })
     }
 
@@ -86,14 +95,13 @@ impl Witness {
     fn is_committed(&self, step: &Step) -> bool {
         step.answered.iter().all(|(token, index)| {
             let entry = length(*index).checked_sub(1).and_then(|position| self.committed.get(position));
-            let command = entry.and_then(|committed| committed.entry.1.as_deref());
-            command == Some(token.to_string().as_bytes())
+            entry.is_some_and(|committed| committed.entry.1 == What::Command(token.to_string().into_bytes().into()))
         })
     }
 }
 
 /// Log matching: two logs that hold the same entry are equal up to it.
-fn logs_match(a: &[(Term, Option<Payload>)], b: &[(Term, Option<Payload>)]) -> bool {
+fn logs_match(a: &[Entry], b: &[Entry]) -> bool {
     let shorter = a.len().min(b.len());
     let last_in_common = (0..shorter).rev().find(|position| a[*position].0 == b[*position].0);
     last_in_common.is_none_or(|last| a[..=last] == b[..=last])

@@ -39,6 +39,7 @@ pub(super) enum Occurrence {
     TimeOut,
     Crash(usize),
     Proposal(Token),
+    Change,
 }
 
 /// What an event comes to.
@@ -119,6 +120,7 @@ impl Kept {
             Occurrence::TimeOut => Event::TimeOut,
             Occurrence::Crash(keep) => Event::Crash(keep),
             Occurrence::Proposal(token) => Event::Proposal(token),
+            Occurrence::Change => Event::Change,
         }
     }
 }
