@@ -4,15 +4,19 @@
 //! - [`sim`]: seeded random runs of such a cluster, with Raft's safety properties checked after each step.
 //! - [`model`]: all states of a small cluster, one by one.
 //! - [`fuzzing`]: a node that meets whatever a string of bytes says.
+//! - [`planted`]: tests that are seen to fail with a bug put in.
 //! - [`script`]: stories of a cluster in commands, with reviewed output.
-//! - [`process`]: clusters of real processes.
+//! - [`process`]: clusters of real processes; [`load`]: clients that remember what they were promised; [`damage`]: bad disks.
 
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod damage;
 pub mod disk;
 pub mod fuzzing;
+pub mod load;
 pub mod model;
+pub mod planted;
 pub mod process;
 mod render;
 pub mod script;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Processes {
     directory: tempfile::TempDir,
     nodes: Vec<Process>,
+    /// Flags of every node besides those that say who and where it is.
+    flags: Vec<String>,
 }
 
 /// One node's place in the cluster; its process may be down.
@@ -38,12 +40,39 @@ pub struct Process {
 impl Processes {
     /// Starts a cluster, and waits until it has a leader.
     pub fn start(count: u64) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let nodes = (1..=count).map(Process::new).collect();
-        let mut cluster = Self { directory, nodes };
+        Self::start_with(count, &["--segment-size", "4MiB"])
+    }
+
+    /// As [`Processes::start`], with flags that all nodes get.
+    pub fn start_with(count: u64, flags: &[&str]) -> Self {
+        let mut cluster = Self::prepare(count, flags);
         for id in 1..=count {
             cluster.restart(id);
         }
+        cluster.leader();
+        cluster
+    }
+
+    /// A cluster of which no node runs yet.
+    pub fn prepare(count: u64, flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let nodes = (1..=count).map(Process::new).collect();
+        let mut cluster = Self { directory, nodes, flags: Vec::new() };
+        cluster.set_flags(flags);
+        cluster
+    }
+
+    /// Changes the flags with which nodes start from now on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// A new cluster of one from a backup, which has been started.
+    pub fn restored(backup: &Path) -> Self {
+        let mut cluster = Self::prepare(1, &[]);
+        let (done, said) = restore(backup, &cluster.data_dir(1));
+        assert!(done, "{said}");
+        cluster.restart(1);
         cluster.leader();
         cluster
     }
@@ -75,7 +104,7 @@ impl Processes {
         arguments.extend(flag("listen", &node.listen));
         arguments.extend(flag("client", &node.client));
         arguments.extend(flag("admin", &node.admin));
-        arguments.extend(flag("segment-size", &"4MiB"));
+        arguments.extend(self.flags.iter().cloned());
         if node.joins {
             arguments.extend(flag("join", &self.admin_addresses()));
         } else {
@@ -108,9 +137,7 @@ impl Processes {
 
     /// Runs `ukehi member …` for this cluster: whether it succeeded, and what it said.
     pub fn member(&self, arguments: &[&str]) -> (bool, String) {
-        let output = ukehi().arg("member").args(arguments).args(["--admin", &self.admin_addresses()]).output().expect("ukehi can be run");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        said(ukehi().arg("member").args(arguments).args(["--admin", &self.admin_addresses()]))
     }
 
     /// Starts a node's process.
@@ -141,6 +168,22 @@ impl Processes {
         let mut child = self.slot(id).child.take().expect("the node is running");
         let status = wait_until("the process has ended", || child.try_wait().expect("the child can be asked"));
         (status, began.elapsed())
+    }
+
+    /// Whether a node's process is there, stopped or not.
+    pub fn is_running(&mut self, id: u64) -> bool {
+        self.slot(id).child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Waits until a node's process has ended by itself, as one does that can't go on.
+    pub fn ended(&mut self, id: u64) -> ExitStatus {
+        let mut child = self.slot(id).child.take().expect("the node was started");
+        wait_until("the process ends by itself", || child.try_wait().expect("the child can be asked"))
+    }
+
+    /// What a node's files take of the disk, in bytes.
+    pub fn disk_bytes(&self, id: u64) -> u64 {
+        bytes_below(&self.data_dir(id))
     }
 
     /// The id of the leader that a majority agrees on, once there is one.
@@ -224,12 +267,35 @@ impl Process {
     }
 }
 
+/// Runs `ukehi restore`: whether it succeeded, and what it said.
+pub fn restore(backup: &Path, data_dir: &Path) -> (bool, String) {
+    said(ukehi().arg("restore").arg("--from").arg(backup).arg("--data-dir").arg(data_dir))
+}
+
+/// Runs a command to its end: whether it succeeded, and what it said.
+pub fn said(command: &mut Command) -> (bool, String) {
+    let output = command.output().expect("ukehi can be run");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
 /// The program under test: beside this one, or, as tests live in a folder of their own, above it.
 pub fn ukehi() -> Command {
     let own = std::env::current_exe().expect("a program knows its own path");
     let places = own.ancestors().skip(1).take(2).map(|folder| folder.join("ukehi"));
     let program = places.into_iter().find(|place| place.is_file());
     Command::new(program.expect("`ukehi` is missing: build it with `cargo build --release`"))
+}
+
+/// Files that go away meanwhile take no room any more.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
 }
 
 /// Ports that nobody listened on a moment ago, and that nobody else in this process has got.

@@ -7,24 +7,38 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 /// Everything that crosses the boundary. Whoever adds to this list widens what a guest can do.
-const IMPORTS: [&str; 14] = [
+const IMPORTS: [&str; 28] = [
     "amaters:cluster/events@0.1.0 leader-changed",
     "amaters:cluster/events@0.1.0 peer-failed",
     "amaters:cluster/events@0.1.0 peer-recovered",
+    "amaters:cluster/events@0.1.0 repaired",
+    "amaters:cluster/events@0.1.0 state-lost",
     "amaters:cluster/log@0.1.0 write",
     "amaters:cluster/network@0.1.0 members",
     "amaters:cluster/network@0.1.0 send",
+    "amaters:cluster/network@0.1.0 send-bulk",
+    "amaters:cluster/snapshots@0.1.0 discard",
+    "amaters:cluster/snapshots@0.1.0 finish",
+    "amaters:cluster/snapshots@0.1.0 read",
+    "amaters:cluster/snapshots@0.1.0 retain",
+    "amaters:cluster/snapshots@0.1.0 write",
     "amaters:cluster/state-machine@0.1.0 answer",
     "amaters:cluster/state-machine@0.1.0 apply",
+    "amaters:cluster/state-machine@0.1.0 capture",
+    "amaters:cluster/state-machine@0.1.0 clear",
     "amaters:cluster/state-machine@0.1.0 done",
+    "amaters:cluster/state-machine@0.1.0 read-captured",
     "amaters:cluster/state-machine@0.1.0 reject",
+    "amaters:cluster/state-machine@0.1.0 release",
+    "amaters:cluster/state-machine@0.1.0 restore",
+    "amaters:cluster/state-machine@0.1.0 restored",
     "amaters:cluster/state-machine@0.1.0 serve-reads",
     "amaters:cluster/storage@0.1.0 submit",
     "wasi:clocks/monotonic-clock@0.2.12 now",
     "wasi:random/random@0.2.12 get-random-u64",
 ];
 
-const EXPORTS: [&str; 13] = [
+const EXPORTS: [&str; 20] = [
     "amaters:cluster/node@0.1.0 applied",
     "amaters:cluster/node@0.1.0 change-membership",
     "amaters:cluster/node@0.1.0 configure",
@@ -33,9 +47,16 @@ const EXPORTS: [&str; 13] = [
     "amaters:cluster/node@0.1.0 read",
     "amaters:cluster/node@0.1.0 receive",
     "amaters:cluster/node@0.1.0 recover",
+    "amaters:cluster/node@0.1.0 restore",
     "amaters:cluster/node@0.1.0 session",
+    "amaters:cluster/node@0.1.0 snapshot-failed",
+    "amaters:cluster/node@0.1.0 snapshot-read",
+    "amaters:cluster/node@0.1.0 snapshot-stored",
+    "amaters:cluster/node@0.1.0 snapshot-written",
     "amaters:cluster/node@0.1.0 start",
+    "amaters:cluster/node@0.1.0 state-read",
     "amaters:cluster/node@0.1.0 status",
+    "amaters:cluster/node@0.1.0 take-snapshot",
     "amaters:cluster/node@0.1.0 tick",
     "amaters:cluster/node@0.1.0 transfer",
 ];

@@ -1,6 +1,7 @@
 //! What those see who embed nodes in a program of their own.
 
 use amaters_cluster::engine::SandboxLimits;
+use amaters_cluster::snapshots::MemorySnapshots;
 use amaters_cluster::{Command, MemoryNetwork, MemoryPersistence, NodeState, RaftConfig, RaftError, RaftNode};
 use amaters_cluster_tests::process::wait_until;
 
@@ -23,11 +24,11 @@ fn a_trap_ends_an_instance_and_not_the_node() {
 /// After a restart the commit index jumps over the whole log at once: more than one call into the host may carry.
 #[test]
 fn a_long_log_is_applied_after_a_restart() {
-    let journal = MemoryPersistence::default();
+    let (journal, snapshots) = (MemoryPersistence::default(), MemorySnapshots::default());
     let start = || {
-        let journal = journal.open(Box::new(drop));
-        let builder = RaftNode::builder(RaftConfig::new(1, vec![1]));
-        builder.storage(move |on_durable| Ok(Box::new(journal.open(on_durable)))).start().expect("a node starts")
+        let (journal, snapshots) = (journal.open(Box::new(drop)), snapshots.open(Box::new(drop)));
+        let builder = RaftNode::builder(RaftConfig::new(1, vec![1])).storage(move |on_durable| Ok(Box::new(journal.open(on_durable))));
+        builder.snapshots(move |on_report| Ok(Box::new(snapshots.open(on_report)))).start().expect("a node starts")
     };
     let node = start();
     let large = Command::from_bytes(vec![0; 2 << 20]);
@@ -39,6 +40,15 @@ fn a_long_log_is_applied_after_a_restart() {
     let index = node.propose(Command::from_str("after")).expect("the log is applied, and more with it");
     let status = node.status().expect("the node is there");
     assert_eq!((status.applied_index, status.term.0), (index, 2), "one election, and no instance was lost");
+}
+
+/// A journal that lets go of what stands in a snapshot needs one that lives as long.
+#[test]
+fn a_journal_without_snapshots_of_its_kind_is_refused() {
+    let journal = MemoryPersistence::default();
+    let builder = RaftNode::builder(RaftConfig::new(1, vec![1])).storage(move |on_durable| Ok(Box::new(journal.open(on_durable))));
+    let error = builder.start().expect_err("snapshots in memory would be gone at the next start").to_string();
+    assert!(error.contains("both storage and snapshots"), "{error}");
 }
 
 #[test]

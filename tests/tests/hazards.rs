@@ -5,29 +5,35 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use amaters_cluster_core::message::Message;
-use amaters_cluster_core::{Input, NodeId, NodeState, PersistentState, Term, Ticket, wire};
+use amaters_cluster_core::message::{Envelope, HeartbeatRequest, Message};
+use amaters_cluster_core::planted::Bug;
+use amaters_cluster_core::{GroupId, Input, LogIndex, NodeId, NodeState, PersistentState, Term, Ticket, wire};
 use amaters_cluster_tests::cluster::{Cluster, Outcome};
+use amaters_cluster_tests::planted::seen_to_fail;
 
 /// The rows that are covered, and one test for each.
-const ROWS: [&str; 30] = [
-    "h01_an_acknowledgement_that_names_the_followers_own_last_entry_is_found",
-    "h02_truncation_without_a_conflict_is_found",
-    "h03_committing_entries_of_earlier_terms_by_counting_is_found",
+const ROWS: &[&str] = &[
+    "h01_an_acknowledgement_names_the_last_entry_of_its_request",
+    "h02_without_a_conflict_nothing_is_removed",
+    "h03_entries_of_earlier_terms_are_not_committed_by_counting",
     "h04_no_change_begins_before_the_leader_has_committed_an_entry_of_its_own_term",
     "h05_nobody_campaigns_by_an_older_configuration_than_its_log_has",
     "h06_each_node_can_win_an_election_in_a_joint_configuration",
     "h07_a_removed_leader_goes_on_until_its_removal_is_committed_without_counting_itself",
-    "h08_committing_by_the_new_configurations_majority_alone_is_found",
+    "h08_a_partition_during_a_joint_configuration_commits_nothing_on_either_side_alone",
     "h09_two_configurations_agree_only_by_a_majority_of_each",
     "h10_an_ex_candidate_votes_once_in_its_term",
     "h11_a_later_term_on_the_shorter_log_keeps_nobody_from_being_elected",
     "h12_a_deposed_leader_serves_no_read_from_its_old_state",
     "h13_an_answer_of_an_earlier_life_counts_for_nothing",
-    "h14_an_acknowledgement_before_the_disk_is_found",
+    "h14_an_acknowledgement_leaves_once_its_entries_are_durable",
     "h15_nobody_is_told_to_stand_before_its_log_is_durable",
+    "h16_a_leader_that_has_compacted_everything_sends_a_snapshot",
+    "h17_the_members_come_with_the_snapshot",
+    "h18_a_snapshot_is_sent_once",
     "h19_looking_at_the_clock_more_often_does_not_shorten_the_wait",
     "h20_a_node_that_was_cut_off_topples_no_leader",
+    "h21_a_deposed_leader_appends_nothing_in_the_term_that_deposed_it",
     "h22_the_membership_is_in_the_log_and_elections_count_by_it",
     "h23_entries_that_arrive_together_and_again_are_applied_once",
     "h24_a_leader_whose_disk_stalls_makes_way",
@@ -39,8 +45,16 @@ const ROWS: [&str; 30] = [
     "h34_a_damaged_length_is_no_end",
     "h35_replacing_entries_is_one_record_so_no_crash_comes_between",
     "h36_a_segments_name_is_durable_before_it_is_used",
+    "h37_a_restart_begins_with_the_snapshot_and_a_log_that_starts_after_it",
     "h38_a_read_error_ends_neither_the_journal_nor_goes_unnoticed",
+    "h39_a_node_that_lost_its_log_helps_nobody_to_lead_who_lacks_what_it_had",
+    "h40_every_flipped_bit_and_every_cut_is_seen",
     "h41_a_second_process_is_refused_and_told_who_holds_the_directory",
+    "h50_no_key_and_nonce_repeat_when_indexes_are_written_again_and_nodes_restart",
+    "h51_a_ciphertext_opens_in_its_own_place_alone",
+    "h52_rotating_twice_leaves_what_earlier_keys_sealed_readable",
+    "h53_keys_are_drawn_anew_each_time_and_no_message_holds_one",
+    "h54_an_entry_that_was_edited_moved_left_out_or_added_breaks_the_chain",
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,6 +71,22 @@ fn every_row_has_its_test_and_every_test_its_row() {
     for test in &tests {
         assert!(ROWS.iter().any(|row| row[..4] == test[..4]), "{test} covers a row that is not in the list");
     }
+}
+
+/// A test that nobody has seen fail may be one that can't. So each row of consensus has a second one, in which the bug is put in and found.
+#[test]
+fn every_row_of_consensus_was_seen_to_fail() {
+    let tests = names_of_hazard_tests();
+    for row in (1..=25).map(|row| format!("h{row:02}_")) {
+        let (found, guards): (Vec<_>, Vec<_>) = tests.iter().filter(|test| test.starts_with(&row)).partition(|test| finds_a_bug(test));
+        assert!(!guards.is_empty(), "no test shows that {row} can't happen");
+        assert!(!found.is_empty(), "no test puts the bug of {row} in and finds it: {guards:?} may be unable to fail");
+    }
+}
+
+/// Whether a test's name says that it puts a bug in.
+fn finds_a_bug(test: &str) -> bool {
+    ["_is_found", "_are_found", "_is_found_in_few_steps"].iter().any(|end| test.ends_with(end))
 }
 
 #[test]
@@ -88,6 +118,11 @@ fn h10_an_ex_candidate_votes_once_in_its_term() {
 }
 
 #[test]
+fn h10_a_candidate_that_votes_again_is_found() {
+    seen_to_fail(Bug::CandidateVotesAgain, "it has voted for itself", h10_an_ex_candidate_votes_once_in_its_term);
+}
+
+#[test]
 fn h11_a_later_term_on_the_shorter_log_keeps_nobody_from_being_elected() {
     let mut cluster = Cluster::new(3);
     cluster.elect(NODE_1);
@@ -106,6 +141,11 @@ fn h11_a_later_term_on_the_shorter_log_keeps_nobody_from_being_elected() {
     assert_eq!(cluster.leader(), Some(NODE_2), "only node 2 has x");
     assert!(term(&cluster, NODE_2) > 9, "it learned of the later term");
     assert_eq!(commands(&cluster, NODE_3), ["x"]);
+}
+
+#[test]
+fn h11_a_term_that_is_never_learned_is_found() {
+    seen_to_fail(Bug::TermNeverLearned, "only node 2 has x", h11_a_later_term_on_the_shorter_log_keeps_nobody_from_being_elected);
 }
 
 #[test]
@@ -146,12 +186,53 @@ fn h20_a_node_that_was_cut_off_topples_no_leader() {
 }
 
 #[test]
+fn h20_elections_without_a_pre_vote_are_found() {
+    seen_to_fail(Bug::NoPreVote, "it asks for pre-votes, and nobody answers", h20_a_node_that_was_cut_off_topples_no_leader);
+}
+
+#[test]
+fn h21_a_deposed_leader_appends_nothing_in_the_term_that_deposed_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(NODE_1);
+    cluster.settle();
+    let before = cluster.node(NODE_1).map(|node| node.log().last());
+    // The command and the news of the next term come in one burst, in either order.
+    let heartbeat = HeartbeatRequest {
+        term: Term(2),
+        session: 1,
+        commit_index: LogIndex(0),
+        round: 0,
+        sent_at: None,
+        failed: Vec::new(),
+        doubtful: Vec::new(),
+    };
+    let (early, message) = (cluster.propose(NODE_1, "before the news"), Message::HeartbeatRequest(heartbeat));
+    let envelope = wire::encode_envelope(&Envelope { group: GroupId(0), from: NODE_2, to: NODE_1, message });
+    cluster.input(NODE_1, Input::Receive { sender: NODE_2, envelope });
+    let late = cluster.propose(NODE_1, "after the news");
+    cluster.tick(NODE_1);
+    assert_eq!(cluster.node(NODE_1).map(|node| node.log().last()), before, "who does not lead appends nothing");
+    assert_eq!((term(&cluster, NODE_1), cluster.outcome(early), cluster.outcome(late)), (2, None, None), "they wait for a leader");
+}
+
+#[test]
+fn h21_leading_by_what_was_so_before_is_found() {
+    seen_to_fail(
+        Bug::LeadByEarlierLook,
+        "who does not lead appends nothing",
+        h21_a_deposed_leader_appends_nothing_in_the_term_that_deposed_it,
+    );
+}
+
+#[test]
 fn h23_entries_that_arrive_together_and_again_are_applied_once() {
     let mut cluster = Cluster::new(3);
     cluster.elect(NODE_1);
     // Entries, acknowledgements and news of the commit index pile up, each of them twice, and come in one burst without a tick.
-    for command in ["a", "b", "c"] {
-        cluster.propose(NODE_1, command);
+    for pair in [["a", "b"], ["c", "d"]] {
+        for command in pair {
+            cluster.propose(NODE_1, command);
+        }
         for _ in 0..4 {
             cluster.tick_all();
             for id in cluster.ids() {
@@ -167,8 +248,13 @@ fn h23_entries_that_arrive_together_and_again_are_applied_once() {
     }
     cluster.run(SECOND);
     for id in cluster.ids() {
-        assert_eq!(commands(&cluster, id), ["a", "b", "c"], "node {id}");
+        assert_eq!(commands(&cluster, id), ["a", "b", "c", "d"], "node {id} applied each once");
     }
+}
+
+#[test]
+fn h23_commands_that_are_applied_twice_when_they_come_together_are_found() {
+    seen_to_fail(Bug::ApplyTogetherTwice, "applied each once", h23_entries_that_arrive_together_and_again_are_applied_once);
 }
 
 fn deliver_all(cluster: &mut Cluster, wanted: impl Fn(&Message) -> bool) {

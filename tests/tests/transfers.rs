@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use amaters_cluster_core::message::Message;
+use amaters_cluster_core::planted::Bug;
 use amaters_cluster_core::{NodeId, NodeState, Rejection};
 use amaters_cluster_tests::cluster::{Cluster, Outcome};
+use amaters_cluster_tests::planted::seen_to_fail;
 
 const SECOND: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(10);
@@ -87,7 +89,8 @@ fn h15_nobody_is_told_to_stand_before_its_log_is_durable() {
     for _ in 0..20 {
         cluster.advance(STEP);
         cluster.tick_all();
-        assert_eq!(position(&cluster, |message| matches!(message, Message::TimeoutNowRequest(_))), None);
+        let told = position(&cluster, |message| matches!(message, Message::TimeoutNowRequest(_)));
+        assert_eq!(told, None, "node 2 has it in memory alone");
         cluster.settle();
     }
     assert!(matches!(cluster.outcome(write), Some(Outcome::Applied(_))), "the others have it");
@@ -95,6 +98,11 @@ fn h15_nobody_is_told_to_stand_before_its_log_is_durable() {
     cluster.member_mut(NODE_2).disk_stalled = false;
     cluster.run(STEP * 5);
     assert_eq!((cluster.leader(), cluster.outcome(transfer)), (Some(NODE_2), Some(Outcome::Done)));
+}
+
+#[test]
+fn h15_a_successor_without_a_durable_log_is_found() {
+    seen_to_fail(Bug::HandOverBeforeDurable, "node 2 has it in memory alone", h15_nobody_is_told_to_stand_before_its_log_is_durable);
 }
 
 #[test]
@@ -136,6 +144,13 @@ fn h24_a_leader_whose_disk_stalls_steps_down_where_nobody_can_take_over() {
     assert!(cluster.leader().is_some());
     let write = cluster.outcome(write);
     assert!(matches!(write, Some(Outcome::Applied(_) | Outcome::Rejected(Rejection::UnknownOutcome))), "{write:?}");
+}
+
+#[test]
+fn h24_a_leader_that_stays_with_a_stalled_disk_is_found() {
+    seen_to_fail(Bug::StalledDiskLeads, "got Some(NodeId(1))", h24_a_leader_whose_disk_stalls_makes_way);
+    let nobody = h24_a_leader_whose_disk_stalls_steps_down_where_nobody_can_take_over;
+    seen_to_fail(Bug::StalledDiskLeads, "nothing is durable anywhere", nobody);
 }
 
 fn position(cluster: &Cluster, wanted: impl Fn(&Message) -> bool) -> Option<usize> {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use amaters_cluster_core::message::Message;
+use amaters_cluster_core::planted::Bug;
 use amaters_cluster_core::{Config, NodeId, NodeState};
+use amaters_cluster_tests::planted::seen_to_fail;
 
 use crate::messages::{append, heartbeat, id, request_vote, vote};
 use crate::subject::Subject;
@@ -32,6 +34,11 @@ fn h19_looking_at_the_clock_more_often_does_not_shorten_the_wait() {
         let (fine, coarse) = (wait_of(seed, 1), wait_of(seed, 10));
         assert!(fine <= coarse && coarse < fine + 10, "seed {seed}: {fine} ms and {coarse} ms");
     }
+}
+
+#[test]
+fn h19_a_timeout_that_is_drawn_at_each_look_is_found() {
+    seen_to_fail(Bug::TimeoutDrawnAtEachLook, "ms and", h19_looking_at_the_clock_more_often_does_not_shorten_the_wait);
 }
 
 /// §5.2: "it is randomized … at the start of an election": a candidate's next wait is a new one.
@@ -118,6 +125,11 @@ fn h10_a_refusal_counts_for_nothing_whatever_its_term() {
     assert_eq!(node.state(), NodeState::Candidate);
     node.receive(2, vote(5, true));
     assert_eq!((node.state(), node.term()), (NodeState::Follower, 5));
+}
+
+#[test]
+fn h10_a_refusal_that_counts_is_found() {
+    seen_to_fail(Bug::CountRefusals, "Leader", h10_a_refusal_counts_for_nothing_whatever_its_term);
 }
 
 /// §5.2: the candidate's own vote counts when it is durable: votes of others alone don't make up for it.

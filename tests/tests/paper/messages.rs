@@ -28,13 +28,13 @@ pub(crate) fn append(term: u64, prev: Place, terms: &[u64], commit: u64) -> Mess
 
 pub(crate) fn appended(term: u64, match_index: u64) -> Message {
     let outcome = AppendOutcome::Appended { match_index: LogIndex(match_index) };
-    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), session: 0, outcome })
+    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), session: 0, outcome, repairing: false })
 }
 
 /// A refusal: the entry that was missing, what stands there (or last), where that one's term begins.
 pub(crate) fn conflict(term: u64, rejected: u64, conflict: Place, first_of_term: u64) -> Message {
     let outcome = AppendOutcome::Conflict { rejected: LogIndex(rejected), conflict: id(conflict), first_of_term: LogIndex(first_of_term) };
-    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), session: 0, outcome })
+    Message::AppendEntriesResponse(AppendEntriesResponse { term: Term(term), session: 0, outcome, repairing: false })
 }
 
 pub(crate) fn heartbeat(term: u64, commit: u64) -> Message {
@@ -54,7 +54,7 @@ pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {
 }
 
 pub(crate) fn alive(term: u64, round: u64) -> Message {
-    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), session: 0, round, promise: None })
+    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), session: 0, round, promise: None, repairing: false })
 }
 
 pub(crate) fn request_vote(term: u64, last: Place) -> Message {

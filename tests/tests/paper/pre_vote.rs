@@ -1,6 +1,8 @@
 //! Dissertation, §9.6: a candidate goes to a new term only once a majority has said that it would vote for it.
 
 use amaters_cluster_core::NodeState;
+use amaters_cluster_core::planted::Bug;
+use amaters_cluster_tests::planted::seen_to_fail;
 
 use crate::messages::{heartbeat, pre_vote, request_pre_vote, request_vote, vote};
 use crate::subject::Subject;
@@ -65,6 +67,12 @@ fn a_follower_that_hears_from_a_leader_refuses() {
 fn h11_a_leader_refuses() {
     let mut node = Subject::leader(3, &[1]);
     assert_eq!(node.receive(2, request_pre_vote(2, (9, 2))).sent, [(2, pre_vote(2, 3, false))]);
+}
+
+#[test]
+fn h11_a_pre_vote_by_a_leader_is_found() {
+    seen_to_fail(Bug::PreVoteUnderLeader, "vote_granted: true", h11_a_leader_refuses);
+    seen_to_fail(Bug::PreVoteUnderLeader, "vote_granted: true", a_follower_that_hears_from_a_leader_refuses);
 }
 
 /// §9.6: a pre-vote is no vote: it binds to nothing, and so may go to several.

@@ -199,7 +199,7 @@ impl Subject {
             Effect::ServeReads { tokens } => reaction.served.extend(tokens),
             Effect::Done { tokens } => reaction.done.extend(tokens),
             Effect::Reject { requests } => reaction.rejected.extend(requests),
-            Effect::Members { .. } | Effect::Reply { .. } | Effect::Log { .. } | Effect::Failure { .. } | Effect::LeaderChanged { .. } => {}
+            _ => {} // nothing that these stories are about
         }
     }
 }
@@ -274,6 +274,6 @@ fn started(config: &Config, journal: &[Operation], now: Instant) -> Node {
     for operation in journal {
         node.recover(operation.clone()).expect("the node wrote it");
     }
-    node.start(now);
+    node.start(now).expect("its journal is whole");
     node
 }

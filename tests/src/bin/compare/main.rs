@@ -1,5 +1,5 @@
 //! Compares durable writes of three Ukehi nodes with another system on the same machine, in alternating runs; and measures how long writes stop when
-//! the leader changes ([`outage`]).
+//! the leader or the members change ([`outage`]), and the journal alone ([`wal`]).
 //!
 //! What counts is the ratio: absolute figures move from machine to machine, and from hour to hour. To be fair to both:
 //! - Only one system's processes exist at a time: each run starts its system anew, on empty directories of the same disk, and ends it.
@@ -11,7 +11,7 @@
 #![allow(clippy::print_stdout, reason = "the report is what the program is for")]
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use amaters_cluster::cli::bench::BenchReport;
@@ -22,6 +22,7 @@ mod etcd;
 mod outage;
 mod processes;
 mod systems;
+mod wal;
 
 use outage::Event;
 use systems::{System, UkehiLoad};
@@ -31,14 +32,17 @@ use systems::{System, UkehiLoad};
 #[command(name = "compare")]
 struct Options {
     /// What to compare with
-    #[arg(long, value_enum, required_unless_present_any = ["failover", "outage"])]
+    #[arg(long, value_enum, required_unless_present_any = ["failover", "outage", "wal"])]
     against: Option<Rival>,
     /// Measures how long writes stop when the leader is killed: short for `--outage kill --runs 20`
     #[arg(long, conflicts_with_all = ["against", "outage"])]
     failover: bool,
-    /// Measures how long writes stop when this happens to the leader
+    /// Measures how long writes stop when this happens
     #[arg(long, value_enum, conflicts_with = "against")]
     outage: Option<Event>,
+    /// Compares the journal's appends with `fdatasync` alone, and reads a million entries back
+    #[arg(long, conflicts_with_all = ["against", "failover", "outage"])]
+    wal: bool,
     /// Pairs of runs, or events: 5 pairs, 20 events where nothing is said
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
@@ -60,6 +64,8 @@ enum Rival {
     Native,
     /// Ukehi's own writes, with linearizable reads on the other side
     Writes,
+    /// Ukehi without snapshots, which shows what taking them all the time costs
+    Snapshots,
 }
 
 /// The load of every run.
@@ -78,9 +84,10 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let event = if options.failover { Some(Event::Kill) } else { options.outage };
     let done = match (event, options.against) {
+        _ if options.wal => home().and_then(|home| wal::measure(options.runs.unwrap_or(5), options.seconds, &home)),
         (Some(event), _) => outage::measure(event, options.runs.unwrap_or(20), options.clients),
         (None, Some(rival)) => compare(&options, rival),
-        (None, None) => Err(anyhow::anyhow!("expected --against, --failover or --outage")),
+        (None, None) => Err(anyhow::anyhow!("expected --against, --failover, --outage or --wal")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,13 +99,18 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options, rival: Rival) -> anyhow::Result<()> {
-    let load = if let Rival::Writes = rival { UkehiLoad::LinearizableReads } else { UkehiLoad::Writes };
+    let load = match rival {
+        Rival::Writes => UkehiLoad::LinearizableReads,
+        Rival::Snapshots => UkehiLoad::WritesUnderSnapshots,
+        _ => UkehiLoad::Writes,
+    };
     let ours = System::ukehi("wasm", load)?;
     let theirs = match rival {
         Rival::Etcd => System::etcd()?,
         Rival::Redis => System::redis()?,
         Rival::Native => System::ukehi("native", UkehiLoad::Writes)?,
         Rival::Writes => System::ukehi("wasm", UkehiLoad::Writes)?,
+        Rival::Snapshots => System::ukehi("wasm", UkehiLoad::WritesWithoutSnapshots)?,
     };
     let workload = Workload { clients: options.clients, seconds: options.seconds };
     println!("{} and {}, on {}", ours.description(), theirs.description(), Machine::look());
@@ -115,13 +127,12 @@ fn compare(options: &Options, rival: Rival) -> anyhow::Result<()> {
         "ratio"
     );
 
-    let home = std::env::current_exe().context("this program's own path is unknown")?;
-    let home = home.parent().context("this program is in no directory")?;
+    let home = home()?;
     let (mut throughput, mut median_latency) = (Vec::new(), Vec::new());
     for run in 1..=options.runs.unwrap_or(5) {
         let ours_first = run % 2 == 1;
         let (first, second) = if ours_first { (&ours, &theirs) } else { (&theirs, &ours) };
-        let (first, second) = (measure(first, home, workload)?, measure(second, home, workload)?);
+        let (first, second) = (measure(first, &home, workload)?, measure(second, &home, workload)?);
         let (our, their) = if ours_first { (first, second) } else { (second, first) };
         let ratio = our.per_second / their.per_second;
         println!("{run:>3}  {}   {}   {ratio:>6.2}", Figures(&our), Figures(&their));
@@ -132,6 +143,12 @@ fn compare(options: &Options, rival: Rival) -> anyhow::Result<()> {
     println!("median latency, {} to {}: {}", ours.name(), theirs.name(), Spread::of(&mut median_latency));
     println!("afterwards: {}", Machine::look());
     Ok(())
+}
+
+/// Where data goes: to the disk that this program is on.
+fn home() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this program's own path is unknown")?;
+    Ok(own.parent().context("this program is in no directory")?.to_owned())
 }
 
 fn measure(system: &System, home: &Path, workload: Workload) -> anyhow::Result<BenchReport> {

@@ -1,7 +1,7 @@
-//! How long writes stop when the leader changes: for want of one, or because it is told to hand over.
+//! How long writes stop when the leader changes, for want of one or because it is told to hand over; and when the members change.
 //!
 //! Clients write in closed loops, spread over three nodes, each going on at another node when its own is gone. An outage is the longest time in which
-//! no write of any client was acknowledged, in the second after the event.
+//! no write of any client was acknowledged, from the event to a second after it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -12,18 +12,31 @@ use clap::ValueEnum;
 
 use crate::Spread;
 
-/// What happens to the leader.
+/// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Event {
-    /// Its process is killed
+    /// The leader's process is killed
     Kill,
-    /// It is asked to hand over
+    /// The leader is asked to hand over
     Transfer,
+    /// A fourth node starts, catches up and becomes a voter; then it is removed again
+    Member,
+}
+
+impl Event {
+    /// What a run of it is made of: each has an outage of its own.
+    fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Kill => &["the leader is killed"],
+            Self::Transfer => &["the leader hands over"],
+            Self::Member => &["a voter is added", "a voter is removed"],
+        }
+    }
 }
 
 /// Between two events: what one has upset is calm again before the next.
 const CALM: Duration = Duration::from_secs(1);
-/// The time after an event in which its outage is looked for.
+/// The time after an event in which its outage is still looked for.
 const WATCH: Duration = Duration::from_secs(1);
 /// The longest wait for a connection or a reply, before a client turns to another node.
 const PATIENCE: Duration = Duration::from_millis(1000);
@@ -34,36 +47,67 @@ pub(crate) fn measure(event: Event, times: u32, clients: u32) -> anyhow::Result<
     let pulse = Pulse::new();
     let stop = AtomicBool::new(false);
     let nodes: Vec<Process> = cluster.nodes().iter().map(Process::address).collect();
-    let mut outages = thread::scope(|scope| {
+    let outages = thread::scope(|scope| {
         for number in 0..clients as usize {
             let (nodes, pulse, stop) = (&nodes, &pulse, &stop);
             scope.spawn(move || write_on(nodes, number, pulse, stop));
         }
-        let outages = (1..=times).map(|run| outage(event, run, &mut cluster, &pulse)).collect::<anyhow::Result<Vec<f64>>>();
-        stop.store(true, Ordering::Relaxed);
-        outages
+        let _ends = Ends(&stop);
+        (1..=times).map(|run| happen(event, run, &mut cluster, &pulse)).collect::<anyhow::Result<Vec<_>>>()
     })?;
-    let longest = outages.iter().copied().fold(0.0, f64::max);
-    let median = Spread::of(&mut outages).median;
-    println!("\n{clients} clients: writes stopped for {median:.0} ms at the median of {times}, and for {longest:.0} ms at most");
+    println!();
+    for (at, part) in event.parts().iter().enumerate() {
+        let mut of_part: Vec<f64> = outages.iter().map(|outages| outages[at].as_secs_f64() * 1e3).collect();
+        let Spread { median, most, .. } = Spread::of(&mut of_part);
+        println!("{part}, {clients} clients: writes stopped for {median:.0} ms at the median of {times}, and for {most:.0} ms at most");
+    }
     Ok(())
 }
 
-fn outage(event: Event, run: u32, cluster: &mut Processes, pulse: &Pulse) -> anyhow::Result<f64> {
+/// Tells the clients to stop, whatever becomes of the measurement: it waits for them.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Lets it happen once, and gives the outage of each part.
+fn happen(event: Event, run: u32, cluster: &mut Processes, pulse: &Pulse) -> anyhow::Result<Vec<Duration>> {
     thread::sleep(CALM);
     let leader = cluster.leader();
-    pulse.begin();
-    match event {
-        Event::Kill => cluster.kill(leader),
-        Event::Transfer => transfer(cluster.node(leader))?,
-    }
-    thread::sleep(WATCH);
-    let outage = pulse.longest_pause();
-    println!("{run:>3}  {:>7.0} ms", outage.as_secs_f64() * 1e3);
-    if event == Event::Kill {
-        cluster.restart(leader);
-    }
-    Ok(outage.as_secs_f64() * 1e3)
+    let outages = match event {
+        Event::Kill => {
+            let outage = pulse.during(|| {
+                cluster.kill(leader);
+                Ok(())
+            })?;
+            cluster.restart(leader);
+            vec![outage]
+        }
+        Event::Transfer => vec![pulse.during(|| transfer(cluster.node(leader)))?],
+        Event::Member => {
+            let newcomer = 3 + u64::from(run); // an id that no node has had
+            let added = pulse.during(|| {
+                cluster.join(newcomer);
+                Ok(())
+            })?;
+            thread::sleep(CALM);
+            let removed = pulse.during(|| remove(cluster, newcomer))?;
+            cluster.retire(newcomer);
+            vec![added, removed]
+        }
+    };
+    let milliseconds: Vec<_> = outages.iter().map(|outage| format!("{:>7.0} ms", outage.as_secs_f64() * 1e3)).collect();
+    println!("{run:>3}  {}", milliseconds.join("  "));
+    Ok(outages)
+}
+
+fn remove(cluster: &Processes, node: u64) -> anyhow::Result<()> {
+    let (done, said) = cluster.member(&["remove", &node.to_string()]);
+    anyhow::ensure!(done, "node {node} was not removed: {said}");
+    Ok(())
 }
 
 fn transfer(leader: &Process) -> anyhow::Result<()> {
@@ -113,6 +157,14 @@ impl Pulse {
         let now = self.now();
         let last = self.last.fetch_max(now, Ordering::Relaxed);
         self.longest.fetch_max(now.saturating_sub(last), Ordering::Relaxed);
+    }
+
+    /// The longest pause while something happens, and for a while after it.
+    fn during(&self, happen: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+        self.begin();
+        happen()?;
+        thread::sleep(WATCH);
+        Ok(self.longest_pause())
     }
 
     /// Forgets the pauses so far.

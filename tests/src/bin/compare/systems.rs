@@ -31,6 +31,20 @@ enum Kind {
 pub(crate) enum UkehiLoad {
     Writes,
     LinearizableReads,
+    /// Writes, while each node takes one snapshot after the other.
+    WritesUnderSnapshots,
+    WritesWithoutSnapshots,
+}
+
+impl UkehiLoad {
+    /// The node's flags for it. The state of the load's keys takes some 20 MiB, and a snapshot is due when the log has grown by as much.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Writes | Self::LinearizableReads => &[],
+            Self::WritesUnderSnapshots => &["--snapshot-every-bytes", "1MiB"],
+            Self::WritesWithoutSnapshots => &["--snapshot-every-bytes", "0", "--snapshot-every-entries", "0"],
+        }
+    }
 }
 
 /// How long a system may take until it takes writes.
@@ -61,6 +75,8 @@ impl System {
         match self.kind {
             Kind::Ukehi { engine: "native", .. } => "native",
             Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => "reads",
+            Kind::Ukehi { load: UkehiLoad::WritesUnderSnapshots, .. } => "snapshots",
+            Kind::Ukehi { load: UkehiLoad::WritesWithoutSnapshots, .. } => "without",
             Kind::Ukehi { .. } => "ukehi",
             Kind::Etcd => "etcd",
             Kind::Redis => "redis",
@@ -71,6 +87,8 @@ impl System {
         match self.kind {
             Kind::Ukehi { engine: "native", .. } => "3 nodes of ukehi with its core outside the sandbox",
             Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => "3 nodes of ukehi, read from",
+            Kind::Ukehi { load: UkehiLoad::WritesUnderSnapshots, .. } => "3 nodes of ukehi that take snapshots all the time",
+            Kind::Ukehi { load: UkehiLoad::WritesWithoutSnapshots, .. } => "3 nodes of ukehi that take none",
             Kind::Ukehi { .. } => "3 nodes of ukehi",
             Kind::Etcd => "3 nodes of etcd",
             Kind::Redis => "1 redis-server with appendfsync always",
@@ -81,10 +99,10 @@ impl System {
     pub(crate) fn run(&self, home: &Path, workload: Workload) -> anyhow::Result<BenchReport> {
         let dir = tempfile::Builder::new().prefix("compare-").tempdir_in(home).context("no directory for the data")?;
         let mut processes = Processes::new(dir.path());
-        let clients = match self.kind {
-            Kind::Ukehi { engine, .. } => self.start_ukehi(&mut processes, engine)?,
-            Kind::Etcd => self.start_etcd(&mut processes)?,
-            Kind::Redis => self.start_redis(&mut processes)?,
+        let (clients, admin) = match self.kind {
+            Kind::Ukehi { engine, load } => self.start_ukehi(&mut processes, engine, load)?,
+            Kind::Etcd => (self.start_etcd(&mut processes)?, Vec::new()),
+            Kind::Redis => (self.start_redis(&mut processes)?, Vec::new()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = match self.kind {
@@ -92,10 +110,13 @@ impl System {
             Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => run_bench(&runtime, &clients, workload, 1.0),
             Kind::Ukehi { .. } | Kind::Redis => run_bench(&runtime, &clients, workload, 0.0),
         };
+        if let Kind::Ukehi { load: load @ (UkehiLoad::WritesUnderSnapshots | UkehiLoad::WritesWithoutSnapshots), .. } = self.kind {
+            check_snapshots(&admin, load)?;
+        }
         report.map_err(|error| error.context(processes.last_words()))
     }
 
-    fn start_ukehi(&self, processes: &mut Processes, engine: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    fn start_ukehi(&self, processes: &mut Processes, engine: &str, load: UkehiLoad) -> anyhow::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
         let ports = free_ports::<9>()?;
         let (listen, rest) = ports.split_at(3);
         let (client, admin) = rest.split_at(3);
@@ -103,7 +124,7 @@ impl System {
             let name = format!("node-{}", node + 1);
             let mut command = Command::new(&self.program);
             command.args(["start", "--engine", engine, "--log-level", "warn", "--id", &(node + 1).to_string()]);
-            command.arg("--data-dir").arg(processes.dir().join(&name));
+            command.args(load.flags()).arg("--data-dir").arg(processes.dir().join(&name));
             for (flag, port) in [("--listen", listen[node]), ("--client", client[node]), ("--admin", admin[node])] {
                 command.args([flag, &loopback(port).to_string()]);
             }
@@ -112,7 +133,7 @@ impl System {
             }
             processes.start(&name, &mut command)?;
         }
-        Ok(client.iter().copied().map(loopback).collect())
+        Ok((client.iter().copied().map(loopback).collect(), admin.iter().copied().map(loopback).collect()))
     }
 
     fn start_etcd(&self, processes: &mut Processes) -> anyhow::Result<Vec<SocketAddr>> {
@@ -140,6 +161,22 @@ impl System {
         processes.start("redis", &mut command)?;
         Ok(vec![loopback(port)])
     }
+}
+
+/// A comparison counts only if each node took snapshots on one side, and none on the other.
+fn check_snapshots(admin: &[SocketAddr], load: UkehiLoad) -> anyhow::Result<()> {
+    let mut taken = Vec::new();
+    for node in admin {
+        let text = ureq::get(format!("http://{node}/metrics")).call()?.body_mut().read_to_string()?;
+        let count = text.lines().find_map(|line| line.strip_prefix("amaters_cluster_snapshots_taken_total ")?.trim().parse::<u64>().ok());
+        taken.push(count.context("a node tells how many snapshots it has taken")?);
+    }
+    let expected = matches!(load, UkehiLoad::WritesUnderSnapshots);
+    anyhow::ensure!(taken.iter().all(|count| (*count > 0) == expected), "the nodes took {taken:?} snapshots");
+    if expected {
+        println!("     snapshots taken: {taken:?}");
+    }
+    Ok(())
 }
 
 fn run_bench(runtime: &tokio::runtime::Runtime, clients: &[SocketAddr], workload: Workload, get_ratio: f64) -> anyhow::Result<BenchReport> {
