@@ -57,6 +57,23 @@ fn a_cluster_lives_in_bounded_space() {
 }
 
 #[test]
+fn a_log_that_fills_its_memory_makes_room_for_itself() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.max_command_bytes = 64 << 10;
+        config.max_pending_bytes = 256 << 10;
+        config.max_log_bytes = 256 << 10; // and the usual policy wants 64 MiB first, and a tail of 10,000 entries
+    });
+    cluster.elect(NODE_1);
+    for _ in 0..40 {
+        let token = cluster.propose(NODE_2, vec![b'x'; 32 << 10]);
+        cluster.settle();
+        assert!(matches!(cluster.outcome(token), Some(Outcome::Applied(_))), "{:?}", cluster.outcome(token));
+        cluster.run(Duration::from_millis(200)); // a snapshot takes its time
+    }
+    assert!(cluster.node(NODE_1).expect("it is up").log().bytes() <= 256 << 10);
+}
+
+#[test]
 fn h16_a_leader_that_has_compacted_everything_sends_a_snapshot() {
     let mut cluster = compacting(3);
     cluster.isolate(NODE_3);

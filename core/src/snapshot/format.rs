@@ -40,6 +40,9 @@ const AFTER: usize = 4;
 /// The longest payload of a frame: 64 MiB. A piece of state is as long as its state machine made it.
 pub(crate) const MAX_PAYLOAD: usize = 64 << 20;
 
+/// The most bytes of a table of sessions: 256 MiB, several times what 10,000 sessions with all their responses take.
+const MAX_SESSION_BYTES: u64 = 256 << 20;
+
 /// What a snapshot says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMetadata {
@@ -272,7 +275,11 @@ impl SnapshotReader {
         let metadata: SnapshotMetadata = wire::decode("snapshot's header", VERSION, payload)?;
         let last = metadata.last;
         let sane = (1..LIMIT).contains(&last.index.0) && (Term(1)..Term(LIMIT)).contains(&last.term);
-        if !sane || metadata.membership.version() > last.index || !membership_is_sane(&metadata.membership) {
+        if !sane
+            || metadata.session_bytes > MAX_SESSION_BYTES
+            || metadata.membership.version() > last.index
+            || !membership_is_sane(&metadata.membership)
+        {
             let got = "a header that no node writes".to_owned();
             return Err(SnapshotError::Frame { frame: 0, got, expected: "a header" });
         }

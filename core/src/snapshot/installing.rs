@@ -7,7 +7,7 @@ use crate::message::{InstallProgress, InstallSnapshotRequest, InstallSnapshotRes
 use crate::node::{JournalError, Node};
 use crate::planted::Bug;
 use crate::sessions::Sessions;
-use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
+use crate::types::{EntryId, Instant, NodeId, Term};
 
 /// A snapshot that a leader sends.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ impl Node {
             self.membership.truncate_from(id.index.next());
             self.outbox.begin_at(id);
         }
-        self.log.compact_to(LogIndex(id.index.0.saturating_sub(self.config.snapshots.tail_entries)).max(self.log.base().index));
+        self.shorten_log(id.index);
         if !self.log.is_anchored() {
             self.log.compact_to(self.log.base().index.next());
         }

@@ -158,13 +158,23 @@ impl Node {
     /// A snapshot is durable, and stands for the log up to its last entry. What is not needed beside it goes.
     fn compact(&mut self) {
         let Some(latest) = self.snapshots.latest() else { return };
-        let tail = LogIndex(latest.id.index.0.saturating_sub(self.config.snapshots.tail_entries));
-        // What is yet to be written to disk is taken from memory.
-        self.log.compact_to(tail.min(self.outbox.durable_index()).min(self.log.applied_index()).max(self.log.base().index));
+        self.shorten_log(latest.id.index);
         if self.snapshots.kept.len() == self.config.snapshots.keep
             && let Some(oldest) = self.snapshots.kept.front()
         {
             self.outbox.compact(oldest.id);
+        }
+    }
+
+    /// Drops from memory what a durable snapshot holds, but for a tail. Where even that takes much of the memory for the log, the tail goes too: without room
+    /// for entries there would be no further snapshot, and so no room.
+    fn shorten_log(&mut self, latest: LogIndex) {
+        let tail = LogIndex(latest.0.saturating_sub(self.config.snapshots.tail_entries));
+        // What is yet to be written to disk is taken from memory.
+        let most = latest.min(self.outbox.durable_index()).min(self.log.applied_index());
+        self.log.compact_to(tail.min(most));
+        if self.log.bytes() > self.config.max_log_bytes / 4 {
+            self.log.compact_to(most);
         }
     }
 

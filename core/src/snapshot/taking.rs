@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::format::{FrameWriter, MAX_PAYLOAD, SnapshotMetadata, encode_sessions};
-use super::{SnapshotConfig, Stored, WINDOW, within_rate};
+use super::{SnapshotConfig, SnapshotPolicy, Stored, WINDOW, within_rate};
 use crate::entry::Payload;
 use crate::io::{Effect, LogLevel, Rejection};
 use crate::node::Node;
@@ -21,6 +21,8 @@ pub(super) struct Taking {
     finished: bool,
     written: u64,
     since: Instant,
+    /// The bytes of entries that it holds, and the one before it did not.
+    applied_bytes: usize,
     wanted: Vec<Token>,
 }
 
@@ -86,12 +88,12 @@ impl Node {
             finished: false,
             written: 0,
             since: self.now,
+            applied_bytes: snapshots.applied_bytes,
             wanted: std::mem::take(&mut snapshots.wanted),
         };
         snapshots.effects.push(Effect::CaptureState);
         snapshots.effects.push(taking.write(|writer| writer.header(&metadata)));
         snapshots.taking = Some(taking);
-        snapshots.applied_bytes = 0;
     }
 
     fn snapshot_is_due(&self) -> bool {
@@ -105,7 +107,9 @@ impl Node {
             let proportionate = snapshots.latest().map_or(0, |stored| stored.bytes).min(self.config.max_log_bytes as u64 / 2);
             snapshots.applied_bytes as u64 >= bytes.max(proportionate)
         });
-        by_bytes || policy.entries.is_some_and(|entries| news >= entries) || snapshots.needed || !snapshots.wanted.is_empty()
+        // A log that fills its memory comes to a stop: it must not get there, whatever the policy says of bytes.
+        let by_memory = *policy != SnapshotPolicy::NEVER && self.log.bytes() >= self.config.max_log_bytes / 2;
+        by_bytes || by_memory || policy.entries.is_some_and(|entries| news >= entries) || snapshots.needed || !snapshots.wanted.is_empty()
     }
 
     /// Writes the next frames, as far as storage and the rate allow.
@@ -150,6 +154,7 @@ impl Node {
     pub(super) fn taken(&mut self, id: EntryId) -> bool {
         let Some(taking) = self.snapshots.taking.take_if(|taking| taking.id == id && taking.finished) else { return false };
         self.counters.snapshots_taken += 1;
+        self.snapshots.applied_bytes = self.snapshots.applied_bytes.saturating_sub(taking.applied_bytes);
         self.snapshots.keep(Stored { id, bytes: taking.writer.offset() }, self.config.snapshots.keep);
         self.done.extend(taking.wanted);
         self.compact();
