@@ -263,7 +263,8 @@ impl Subject {
                 Effect::ServeReads { tokens } | Effect::Done { tokens } => tokens.into_iter().for_each(|token| self.answer(token)),
                 Effect::Reject { requests } => requests.into_iter().for_each(|rejected| self.answer(rejected.token)),
                 Effect::Members { members, .. } => self.members.extend(members.iter().map(|member| member.id)),
-                other => assert!(format!("{other:?}").len() < 1000, "a line is a line"),
+                Effect::Log { message, .. } => assert!(message.len() < 1000, "a line is a line"),
+                _ => {} // of snapshots, and of what the node notices of others: nobody answers, as if storage took its time
             }
         }
     }
