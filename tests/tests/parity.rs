@@ -14,7 +14,7 @@ use amaters_cluster::engine::{
 };
 use amaters_cluster_core::{
     Applied, Config, Effect, FailureEvent, HeartbeatConfig, Instant, Member, MembershipChange, NodeId, NodeState, Operation, SessionChange,
-    SessionId, SessionStamp, Ticket, Token,
+    SessionId, SessionStamp, SnapshotConfig, SnapshotPolicy, Ticket, Token,
 };
 
 const NODES: u64 = 3;
@@ -29,7 +29,8 @@ fn the_component_does_what_the_native_core_does() {
         // The least patience there is: messages that are late are failures, and each is a recovery when it comes.
         let failure =
             HeartbeatConfig { threshold: 1, acceptable_pause: Duration::ZERO, min_deviation: Duration::from_millis(1), window: 8 };
-        let tight = Config { max_command_bytes: 150, max_pending_bytes: 1_000, max_log_bytes: 50_000, failure, ..roomy.clone() };
+        let snapshots = SnapshotConfig { policy: SnapshotPolicy::NEVER, ..SnapshotConfig::default() }; // its log is to be full
+        let tight = Config { max_command_bytes: 150, max_pending_bytes: 1_000, max_log_bytes: 50_000, failure, snapshots, ..roomy.clone() };
         let config = if seed % 2 == 0 { tight } else { roomy };
         Cluster::new(&sandbox, seed, Config { lease_reads: seed % 3 == 0, ..config }).run(3_000, &mut seen);
     }
