@@ -71,6 +71,7 @@
 //!
 //! Damage to the last group, while nothing behind it proves that it was durable, can't be told from a torn write. A journal that is closed in order
 //! ends with a mark, which proves it; so does each group for the one before.
+//! (A hard state in it could be told by its copy, which is written only after the group was synced. A start does not look at that yet, and renews the copy.)
 //!
 //! # Failure
 //!
