@@ -6,17 +6,21 @@
 //! - [`fuzzing`]: a node that meets whatever a string of bytes says.
 //! - [`planted`]: tests that are seen to fail with a bug put in.
 //! - [`script`]: stories of a cluster in commands, with reviewed output.
-//! - [`process`]: clusters of real processes; [`load`]: clients that remember what they were promised; [`damage`]: bad disks.
+//! - [`process`]: clusters of real processes; [`load`]: clients that remember what they were promised; [`damage`]: bad disks. With the feature `host`
+//!   alone: it is on by default, and takes minutes to build.
 
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+#[cfg(feature = "host")]
 pub mod damage;
 pub mod disk;
 pub mod fuzzing;
+#[cfg(feature = "host")]
 pub mod load;
 pub mod model;
 pub mod planted;
+#[cfg(feature = "host")]
 pub mod process;
 mod render;
 pub mod script;
