@@ -58,12 +58,17 @@ pub fn cut(dir: &Path, yes: bool) -> Result<ExitCode> {
          that: with a majority of whole nodes, use `ukehi start --on-corruption repair` instead.",
         cut.damage.sequence, cut.last_index
     );
+    if !cut.keeps_hard_state {
+        println!(
+            "No copy of the node's term and vote can be used: what the cut loses of them is forgotten, and the node may vote twice in a term."
+        );
+    }
     if !yes {
         println!("nothing was changed: --yes carries it out");
         return Ok(ExitCode::FAILURE);
     }
-    wal::carry_out_cut(&journal, &cut)?;
-    println!("the journal was cut");
+    let added = wal::carry_out_cut(&journal, &cut)?;
+    println!("the journal was cut{}", if added.is_empty() { "" } else { "; the newest term and vote were added to it from their copy" });
     Ok(ExitCode::SUCCESS)
 }
 

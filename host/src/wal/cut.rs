@@ -3,12 +3,18 @@
 //! A node does this by itself under no policy: what is cut may have been acknowledged, and others may have committed it for that.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use amaters_cluster_core::GroupId;
+
+use super::WalOptions;
 use super::disk::{Disk, SystemDisk};
 use super::error::{Damage, WalError};
+use super::hard_state;
 use super::inspect::{self, Inspection, Verdict};
 use super::reader::WalReader;
 use super::record::Body;
+use super::recovery;
 use super::segment;
 
 /// A cut, and what goes with it.
@@ -22,6 +28,8 @@ pub struct Cut {
     pub removed: Vec<u64>,
     /// Whether anything stays at all. Where nothing does, there is nothing to cut: the journal is lost.
     pub leaves_something: bool,
+    /// Whether there is a copy of a hard state to go on with. Without one, a vote that is cut may be given again.
+    pub keeps_hard_state: bool,
     number: u64,
 }
 
@@ -30,36 +38,57 @@ pub struct Cut {
 /// # Errors
 /// The system fails, or the format is unknown.
 pub fn plan_cut(dir: &Path) -> Result<Option<Cut>, WalError> {
-    plan(&WalReader::new(dir))
+    plan(&(Arc::new(SystemDisk) as Arc<dyn Disk>), dir)
 }
 
-pub(crate) fn plan(reader: &WalReader) -> Result<Option<Cut>, WalError> {
-    let Inspection { segments, verdict: Verdict::Damaged(damage) } = inspect::of(reader)? else { return Ok(None) };
-    let name = damage.path.file_name().and_then(|name| name.to_str());
-    let number = name.and_then(segment::number_of).unwrap_or_default();
-    let (before, removed): (Vec<_>, Vec<_>) = reader.segments()?.into_iter().filter(|it| *it != number).partition(|it| *it < number);
+pub(crate) fn plan(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Option<Cut>, WalError> {
+    let reader = &WalReader::on(Arc::clone(disk), dir);
+    let Inspection { segments, verdict: Verdict::Damaged(mut damage) } = inspect::of(reader)? else { return Ok(None) };
+    let mut number = number_of(&damage);
     let mut last_index = segments.iter().filter(|it| it.number <= number).map(|it| it.last_index.0).max().unwrap_or_default();
     if damage.offset == 0 {
         // What stands before a gap was not looked at.
-        reader.walk_from(&before, |located| {
+        let before: Vec<_> = reader.segments()?.into_iter().filter(|it| *it < number).collect();
+        let walked = reader.walk_from(&before, |located| {
             if let Body::Append { first, count, .. } = located.record.body {
                 last_index = last_index.max(first.0.saturating_add(u64::from(count)).saturating_sub(1));
             }
             Ok::<_, WalError>(())
-        })?;
+        });
+        match walked {
+            // A cut that a crash has stopped leaves both: what it removed already, and what it was for.
+            Err(WalError::Damaged(earlier)) => damage = *earlier,
+            walked => drop(walked?),
+        }
+        number = number_of(&damage);
     }
-    Ok(Some(Cut { last_index, removed, leaves_something: damage.offset > 0 || !before.is_empty(), number, damage }))
+    let (before, removed): (Vec<_>, Vec<_>) = reader.segments()?.into_iter().filter(|it| *it != number).partition(|it| *it < number);
+    let keeps_hard_state = !hard_state::all(disk.as_ref(), dir)?.is_empty();
+    let leaves_something = damage.offset > 0 || !before.is_empty();
+    Ok(Some(Cut { last_index, removed, leaves_something, keeps_hard_state, number, damage }))
 }
 
-/// Cuts the journal in `dir` as planned. Nobody else may use it: the caller holds the lock of its data directory.
+/// The segment that is damaged.
+fn number_of(damage: &Damage) -> u64 {
+    damage.path.file_name().and_then(|name| name.to_str()).and_then(segment::number_of).unwrap_or_default()
+}
+
+/// Cuts the journal in `dir` as planned, and adds the hard states to it that only their copies have after that: gives their groups. Nobody else may use it: the
+/// caller holds the lock of its data directory.
 ///
 /// # Errors
-/// The system fails: the journal is as damaged as before, and may be cut again.
-pub fn carry_out_cut(dir: &Path, cut: &Cut) -> Result<(), WalError> {
-    carry_out(&SystemDisk, dir, cut)
+/// The system fails, or the disk is full: the journal is as damaged as before, and may be cut again.
+pub fn carry_out_cut(dir: &Path, cut: &Cut) -> Result<Vec<GroupId>, WalError> {
+    carry_out(&(Arc::new(SystemDisk) as Arc<dyn Disk>), dir, cut)
 }
 
-pub(crate) fn carry_out(disk: &dyn Disk, dir: &Path, cut: &Cut) -> Result<(), WalError> {
+pub(crate) fn carry_out(disk: &Arc<dyn Disk>, dir: &Path, cut: &Cut) -> Result<Vec<GroupId>, WalError> {
+    remove_what_is_cut(disk.as_ref(), dir, cut)?;
+    // Else the next start would find a vote in its copy that the journal lacks, and refuse.
+    recovery::recover_cut(disk, dir, WalOptions::default().segment_size)
+}
+
+fn remove_what_is_cut(disk: &dyn Disk, dir: &Path, cut: &Cut) -> Result<(), WalError> {
     // The latest first: a crash leaves no gap that would look like something else.
     for &number in cut.removed.iter().rev() {
         let path = segment::path(dir, number);

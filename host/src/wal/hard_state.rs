@@ -5,6 +5,9 @@
 //! ```
 //!
 //! Numbers are little endian. The checksum is CRC-32 (IEEE) of the journal's number and of all bytes before it, as in a segment. The format is the journal's.
+//!
+//! A copy is written after the group that it copies was synced, and the next group after the copy is durable. So the journal's last but one hard state, or a later one, is always
+//! in the copy, and what is in the copy is always in the journal. [`all`] is for the start that makes sure of the latter.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,6 +64,37 @@ pub fn saved_hard_state(dir: &Path, group: GroupId) -> Result<Option<Vec<u8>>, S
 }
 
 pub(crate) fn read(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<Option<Vec<u8>>, SavedStateError> {
+    Ok(read_copy(disk, dir, group)?.map(|copy| copy.state))
+}
+
+/// A copy that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Copy {
+    /// The journal whose record it copies.
+    pub(crate) journal: u64,
+    pub(crate) group: GroupId,
+    pub(crate) state: Vec<u8>,
+}
+
+/// The copies in a directory that are whole. The others say nothing.
+///
+/// # Errors
+/// The system fails. That is no damaged copy: what it would have said is not known.
+pub(crate) fn all(disk: &dyn Disk, dir: &Path) -> Result<Vec<Copy>, WalError> {
+    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    let groups = names.iter().filter_map(|name| name.strip_prefix(NAME)?.parse().ok().map(GroupId));
+    let mut copies = Vec::new();
+    for group in groups {
+        match read_copy(disk, dir, group) {
+            Ok(copy) => copies.extend(copy),
+            Err(SavedStateError::Io { path, source }) => return Err(WalError::io("read", &path)(source)),
+            Err(SavedStateError::Damaged { .. } | SavedStateError::UnsupportedFormat { .. }) => {}
+        }
+    }
+    Ok(copies)
+}
+
+fn read_copy(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<Option<Copy>, SavedStateError> {
     let path = path(dir, group);
     let image = match disk.read(&path) {
         Ok(image) => image,
@@ -74,7 +108,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<Option
     let journal = u64_at(&image, 12).unwrap_or_default();
     let end = image.len().saturating_sub(4).max(BEFORE);
     match image.get(BEFORE..end) {
-        Some(state) if self::image(journal, group, state) == image => Ok(Some(state.to_vec())),
+        Some(state) if self::image(journal, group, state) == image => Ok(Some(Copy { journal, group, state: state.to_vec() })),
         _ => Err(SavedStateError::Damaged { path }),
     }
 }
@@ -122,7 +156,8 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     name.strip_prefix(NAME).is_some_and(|rest| rest.ends_with(TEMPORARY))
 }
 
-fn path(dir: &Path, group: GroupId) -> PathBuf {
+/// The file of a group's copy.
+pub(crate) fn path(dir: &Path, group: GroupId) -> PathBuf {
     dir.join(format!("{NAME}{group}"))
 }
 

@@ -40,8 +40,8 @@
 //! # The hard state's copy
 //!
 //! A node whose journal is damaged can fetch entries from others, but not its own term and vote. So each group's newest hard state stands in a file of its own too,
-//! `hard-state-` and the group's number: written beside and renamed, durable before the record that it copies is reported durable. `hard_state` has its grammar. A start
-//! writes it again where it is not what the journal says.
+//! `hard-state-` and the group's number: written beside and renamed, after the record that it copies is durable, and before that is reported. `hard_state` has its grammar. A start
+//! writes it again where it is not what the journal says, unless the journal lacks what it says (row r).
 //!
 //! # Recovery
 //!
@@ -65,13 +65,18 @@
 //! | n | a downgrade | an unknown format, or a whole record of an unknown type | refused |
 //! | o | the disk fails | a read error | refused |
 //! | p | crash while released segments were removed | segments, with or without gaps between them, before the one that the last release names | removed, once the end is in order |
-//! | q | crash between a hard state and its copy; damage to the copy | the copy is missing, or is not what the journal's last hard state gives | written anew |
+//! | q | crash between a hard state and its copy; damage to the copy | the copy is missing or bad, is another journal's, or has a hard state that is not the journal's last one | written anew |
+//! | r | damage to the last group, or a lost write or file | the copy is whole and this journal's, or there is no segment; and no record has its hard state | refused |
 //!
 //! What is refused is never changed: the error names file, place, what was expected and found, and what to do.
 //!
-//! Damage to the last group, while nothing behind it proves that it was durable, can't be told from a torn write. A journal that is closed in order
-//! ends with a mark, which proves it; so does each group for the one before.
-//! (A hard state in it could be told by its copy, which is written only after the group was synced. A start does not look at that yet, and renews the copy.)
+//! Row r can't be a crash. A copy is written only after the group with its hard state was synced, by a start as well: whenever power goes, a hard state that is in a copy is in a durable
+//! record. It stays in one: a segment is removed only after a release behind it is durable, and by then the copies of all hard states before that release are, while each group's latest stands
+//! in a segment that stays. Nor does a hard state come twice (terms grow, and a vote is given once in a term), so that an older record can't pass for the lost one. The other order, the record without its copy,
+//! is row q. `ukehi wal repair --cut` takes what a copy alone has back into the journal.
+//!
+//! Damage to the last group, while nothing behind it proves that it was durable and no hard state is in it, can't be told from a torn write. A journal that is closed in order
+//! ends with a mark, which proves it; so does each group for the one before. What such damage takes is entries that this node alone may have acknowledged: never a vote.
 //!
 //! # Failure
 //!

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::WalDiagnostics;
 use super::disk::{Disk, SystemDisk};
 use super::error::{Damage, Flaw, WalError};
+use super::hard_state;
 use super::record::{self, Body, Decoded, Record};
 use super::scan;
 use super::segment::{self, HEADER_BYTES, Header};
@@ -45,11 +46,15 @@ impl WalReader {
     /// The system fails, the format is unknown, something durable is damaged, or `visit` fails. The records before the damage have been given by
     /// then.
     pub fn read<E: From<WalError>>(&self, visit: impl FnMut(Located<'_>) -> Result<(), E>) -> Result<WalDiagnostics, E> {
-        Ok(self.walk(visit)?.diagnostics)
+        let walk = self.walk(visit)?;
+        walk.lacks_nothing(&self.dir)?;
+        Ok(walk.diagnostics)
     }
 
-    /// As [`WalReader::read`], and says where the journal ends.
+    /// As [`WalReader::read`], and says where the journal ends, and which hard states it lacks: that is for the caller to judge.
     pub(crate) fn walk<E: From<WalError>>(&self, mut visit: impl FnMut(Located<'_>) -> Result<(), E>) -> Result<Walk, E> {
+        // Before the segments: a node that writes meanwhile adds to those first.
+        let mut lacking = hard_state::all(self.disk.as_ref(), &self.dir)?;
         let segments = self.segments()?;
         // What is before a gap was released, or the journal is damaged: a release behind the gap tells.
         let begin = segments.iter().zip(segments.iter().skip(1)).rposition(|(one, next)| one + 1 != *next).map_or(0, |gap| gap + 1);
@@ -58,13 +63,18 @@ impl WalReader {
             if let Body::Release { first_segment } = located.record.body {
                 released = released.max(first_segment);
             }
+            if let Body::HardState(state) = located.record.body {
+                lacking.retain(|copy| copy.group != located.record.group || copy.state != state);
+            }
             visit(located)
         })?;
         if segments.get(begin).is_some_and(|first| *first > released) {
             return Err(self.first_gap(&segments, released)?.into());
         }
         let left_over_segments = segments.iter().filter(|segment| **segment < released).count() as u64;
-        Ok(Walk { diagnostics: WalDiagnostics { left_over_segments, ..walk.diagnostics }, end: walk.end, released })
+        // Another journal's copy came here by accident, and says nothing about this one.
+        lacking.retain(|copy| walk.end.as_ref().is_none_or(|end| end.journal == copy.journal));
+        Ok(Walk { diagnostics: WalDiagnostics { left_over_segments, ..walk.diagnostics }, released, lacking, ..walk })
     }
 
     /// Walks through segments whose numbers have no gap.
@@ -78,7 +88,7 @@ impl WalReader {
         for &number in segments {
             walker.segment(number, self.image(number)?)?;
         }
-        Ok(Walk { diagnostics: walker.diagnostics, end: walker.end, released: 1 })
+        Ok(Walk { diagnostics: walker.diagnostics, end: walker.end, released: 1, lacking: Vec::new() })
     }
 
     /// The damage of a journal in which a segment is missing that nothing has released.
@@ -126,6 +136,28 @@ pub(crate) struct Walk {
     pub(crate) end: Option<End>,
     /// Segments before this one say nothing that counts.
     pub(crate) released: u64,
+    /// Copies of hard states that are in no record.
+    pub(crate) lacking: Vec<hard_state::Copy>,
+}
+
+impl Walk {
+    /// Makes sure that no hard state is lost.
+    ///
+    /// # Errors
+    /// A copy has one that stands in no record: it was durable before the copy was written.
+    pub(crate) fn lacks_nothing(&self, dir: &Path) -> Result<(), WalError> {
+        let Some(copy) = self.lacking.first() else { return Ok(()) };
+        let (number, offset, sequence) = self.end.as_ref().map_or((1, 0, 1), |end| (end.number, end.offset as u64, end.next_sequence));
+        let damage = Damage {
+            path: segment::path(dir, number),
+            offset,
+            sequence,
+            expected: format!("record {sequence}, and the newest hard state of group {}", copy.group),
+            got: if self.end.is_some() { "the end of the journal" } else { "no such file" }.to_owned(),
+            proof: format!("{} was written after it", hard_state::path(dir, copy.group).display()),
+        };
+        Err(Box::new(damage).into())
+    }
 }
 
 /// The last segment that is in use, and where the next record goes.

@@ -4,11 +4,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use amaters_cluster_core::GroupId;
+
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::hard_state;
+use super::journal::Journal;
 use super::ledger::Ledger;
-use super::reader::{End, Located, WalReader};
+use super::reader::{End, Located, WalReader, Walk};
+use super::record::Body;
 use super::segment::{self, HEADER_BYTES, Header};
 use super::{WalDiagnostics, scan};
 
@@ -34,21 +38,50 @@ pub(crate) fn recover<E: From<WalError>>(
     segment_size: u64,
     mut visit: impl FnMut(Located<'_>) -> Result<(), E>,
 ) -> Result<(Position, WalDiagnostics), E> {
-    let reader = WalReader::on(Arc::clone(disk), dir);
     let mut ledger = Ledger::default();
-    let walk = reader.walk(|located| {
+    let walk = WalReader::on(Arc::clone(disk), dir).walk(|located| {
         ledger.note(located.segment, located.record.group, located.record.body);
         visit(located)
     })?;
+    // What a copy alone has is lost once the copy is renewed.
+    walk.lacks_nothing(dir)?;
+    let diagnostics = walk.diagnostics;
+    let mut position = put_in_order(disk, dir, segment_size, walk, ledger)?;
+    hard_state::renew(disk.as_ref(), dir, position.journal, position.ledger.take_new_hard_states())?;
+    Ok((position, diagnostics))
+}
+
+/// Puts a journal in order that was cut, and adds the hard states to it that only their copies have: gives their groups. None of this forgets a vote, wherever it stops.
+///
+/// # Errors
+/// As [`recover`]; the journal may then be cut again.
+pub(crate) fn recover_cut(disk: &Arc<dyn Disk>, dir: &Path, segment_size: u64) -> Result<Vec<GroupId>, WalError> {
+    let mut ledger = Ledger::default();
+    let mut walk = WalReader::on(Arc::clone(disk), dir).walk(|located| {
+        ledger.note(located.segment, located.record.group, located.record.body);
+        Ok::<_, WalError>(())
+    })?;
+    let lacking = std::mem::take(&mut walk.lacking);
+    let end = put_in_order(disk, dir, segment_size, walk, ledger)?;
+    let mut journal = Journal::new(Arc::clone(disk), dir.to_owned(), segment_size, end);
+    for copy in &lacking {
+        journal.push(copy.group, Body::HardState(&copy.state))?;
+    }
+    journal.flush()?;
+    Ok(lacking.into_iter().map(|copy| copy.group).collect())
+}
+
+/// Has the journal end where the walk says, durably.
+fn put_in_order(disk: &Arc<dyn Disk>, dir: &Path, segment_size: u64, walk: Walk, ledger: Ledger) -> Result<Position, WalError> {
+    let segments = WalReader::on(Arc::clone(disk), dir).segments()?;
     let disk = disk.as_ref();
-    let mut position = match walk.end {
+    let position = match walk.end {
         None => begin(disk, dir, segment_size)?,
-        Some(end) => settle(disk, dir, end, &reader.segments()?, ledger)?,
+        Some(end) => settle(disk, dir, end, &segments, ledger)?,
     };
     // Only now is the release that says so known to be durable.
     remove_released(disk, dir, walk.released)?;
-    hard_state::renew(disk, dir, position.journal, position.ledger.take_new_hard_states())?;
-    Ok((position, walk.diagnostics))
+    Ok(position)
 }
 
 /// Removes the segments before `released`.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use amaters_cluster_core::{Config, Effect, EntryId, EntryKind, LogIndex, Node, NodeId, PersistentState, SnapshotPolicy};
+use amaters_cluster_core::{Config, Effect, EntryId, EntryKind, LogIndex, Node, NodeId, Operation, PersistentState, SnapshotPolicy};
 
 use super::super::DiskSnapshotStore;
 use super::super::files::Files;
@@ -16,9 +16,9 @@ use crate::node::RaftNode;
 use crate::persistence::FilePersistence;
 use crate::runtime::EngineKind;
 use crate::state_machine::StateMachine as _;
-use crate::wal::WalOptions;
 use crate::wal::tests::faulty::FaultyDisk;
 use crate::wal::tests::support;
+use crate::wal::{WalError, WalOptions, WalReader};
 
 const SEGMENT: u64 = 16 << 10;
 
@@ -163,6 +163,45 @@ fn h34_every_byte_of_journal_and_snapshots_that_is_flipped_is_refused_or_harmles
         }
     }
     assert!(refused > 10_000, "the journal's records are most of it: {refused} of {bytes}");
+}
+
+/// Gives the journal a last group with a vote, as a node leaves it that is killed: nothing behind it proves that it was durable. Gives its place.
+fn add_a_vote(disk: &FaultyDisk) -> (PathBuf, std::ops::Range<usize>) {
+    let (mut journal, operations, _) = support::open_with(disk, SEGMENT).unwrap();
+    let state = operations.into_iter().rev().find_map(|it| if let Operation::HardState(bytes) = it { Some(bytes) } else { None });
+    let mut state = state.expect("the node has voted for itself");
+    state[1] += 1; // the term, behind the version
+    support::write(&mut journal, &[Operation::HardState(state)]).unwrap();
+    drop(journal);
+    let mut place = None;
+    let read = WalReader::on(Arc::new(disk.clone()), support::dir()).read(|located| {
+        let start = usize::try_from(located.offset).unwrap();
+        let bytes = usize::try_from(located.record.body.record_bytes()?).unwrap();
+        place = Some((support::file(located.segment), start..start + bytes));
+        Ok::<_, WalError>(())
+    });
+    read.unwrap();
+    place.expect("it was written")
+}
+
+#[test]
+fn h34_every_byte_of_a_vote_at_the_end_of_a_journal_that_is_flipped_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    run_a_node(dir.path());
+    let disk = in_memory(dir.path());
+    let before = recover(&disk).expect("it is whole");
+    let (path, record) = add_a_vote(&disk);
+    let expected = recover(&disk).expect("it is whole");
+    assert_eq!(expected.hard_state.current_term.0, before.hard_state.current_term.0 + 1);
+    for at in record {
+        for mask in (0..8).map(|bit| 1 << bit).chain([0xff]) {
+            assert!(is_refused(&disk, &path, at, mask, &expected), "byte {at} ^ {mask:02x}: the vote is forgotten");
+        }
+    }
+    let copy = PathBuf::from("/wal/hard-state-0");
+    for at in 0..disk.get(&copy).unwrap().len() {
+        assert!(!is_refused(&disk, &copy, at, 1, &expected), "a damaged copy is written anew");
+    }
 }
 
 #[test]

@@ -2,33 +2,36 @@
 
 use std::sync::Arc;
 
-use super::faulty::FaultyDisk;
-use super::support::{dir, file, open, operations, places, read, write, written};
-use crate::wal::cut::{carry_out, plan};
-use crate::wal::reader::WalReader;
+use amaters_cluster_core::GroupId;
 
-fn reader(disk: &FaultyDisk) -> WalReader {
-    WalReader::on(Arc::new(disk.clone()), dir())
+use super::faulty::FaultyDisk;
+use super::support::{Coin, damage, dir, file, open, operations, places, read, saved_state, write, written};
+use crate::wal::cut::{carry_out, plan};
+use crate::wal::disk::Disk;
+
+fn system(disk: &FaultyDisk) -> Arc<dyn Disk> {
+    Arc::new(disk.clone())
 }
 
 #[test]
-fn a_damaged_journal_is_cut_where_the_damage_begins_and_goes_on_from_there() {
+fn a_damaged_journal_is_cut_where_the_damage_begins_and_keeps_its_newest_hard_state() {
     let disk = written(40);
-    assert_eq!(plan(&reader(&disk)).unwrap(), None, "a whole journal is not cut");
+    assert_eq!(plan(&system(&disk), dir()).unwrap(), None, "a whole journal is not cut");
     for (at, (number, start, _)) in places(&disk).into_iter().enumerate().take(39) {
         let disk = disk.copy();
         disk.edit(&file(number), |image| image[start + 20] ^= 1);
-        let cut = plan(&reader(&disk)).unwrap().expect("it is damaged");
-        assert!(cut.leaves_something && cut.removed.iter().all(|later| *later > number));
-        carry_out(&disk, dir(), &cut).unwrap();
+        let cut = plan(&system(&disk), dir()).unwrap().expect("it is damaged");
+        assert!(cut.leaves_something && cut.keeps_hard_state && cut.removed.iter().all(|later| *later > number));
+        // Operation 39 is the last hard state: it is cut, and comes back from its copy.
+        assert_eq!(carry_out(&system(&disk), dir(), &cut).unwrap(), [GroupId(0)]);
         disk.power_up(|| false);
         let (mut journal, found, _) = open(&disk).unwrap();
-        assert_eq!(found, operations(1..=at as u64));
-        let last = found.len() as u64;
-        assert!(cut.last_index <= last && cut.last_index + 2 > last);
+        let kept: Vec<_> = (1..=at as u64).chain([39]).collect();
+        assert_eq!(found, operations(kept.clone()));
+        assert!(cut.last_index <= at as u64 && cut.last_index + 2 > at as u64);
         write(&mut journal, &operations([50])).unwrap();
         drop(journal);
-        assert_eq!(read(&disk).unwrap().0, operations((1..=last).chain([50])));
+        assert_eq!(read(&disk).unwrap().0, operations(kept.into_iter().chain([50])));
     }
 }
 
@@ -36,13 +39,61 @@ fn a_damaged_journal_is_cut_where_the_damage_begins_and_goes_on_from_there() {
 fn a_missing_segment_costs_all_behind_it() {
     let disk = written(40);
     disk.delete(&file(2));
-    let cut = plan(&reader(&disk)).unwrap().expect("it is damaged");
+    let cut = plan(&system(&disk), dir()).unwrap().expect("it is damaged");
     assert!(cut.removed.contains(&3) && !cut.removed.contains(&1));
-    carry_out(&disk, dir(), &cut).unwrap();
+    carry_out(&system(&disk), dir(), &cut).unwrap();
     let found = open(&disk).unwrap().1;
-    assert_eq!(found, operations(1..=15));
+    assert_eq!(found, operations((1..=15).chain([39])));
     // Without the first one there is nothing to begin with.
     let disk = written(40);
     disk.delete(&file(1));
-    assert!(!plan(&reader(&disk)).unwrap().expect("it is damaged").leaves_something);
+    assert!(!plan(&system(&disk), dir()).unwrap().expect("it is damaged").leaves_something);
+}
+
+#[test]
+fn a_vote_in_a_damaged_last_group_comes_back_with_a_cut() {
+    let disk = written(6);
+    let (number, start, _) = places(&disk)[5];
+    disk.edit(&file(number), |image| image[start + 20] ^= 1);
+    assert_eq!(damage(open(&disk)).sequence, 6);
+    let cut = plan(&system(&disk), dir()).unwrap().expect("it is damaged");
+    assert_eq!(carry_out(&system(&disk), dir(), &cut).unwrap(), [GroupId(0)]);
+    assert_eq!(open(&disk).unwrap().1, operations(1..=6));
+    // Nothing is added where the journal has it all.
+    let disk = written(8);
+    let (number, start, _) = places(&disk)[6];
+    disk.edit(&file(number), |image| image[start + 20] ^= 1);
+    let cut = plan(&system(&disk), dir()).unwrap().expect("record 8 proves that 7 was durable");
+    assert_eq!(carry_out(&system(&disk), dir(), &cut).unwrap(), []);
+    assert_eq!(open(&disk).unwrap().1, operations(1..=6));
+}
+
+#[test]
+fn a_cut_that_a_crash_has_stopped_forgets_no_vote_and_is_carried_out_anew() {
+    let damaged = written(40);
+    let (number, start, _) = places(&damaged)[20];
+    damaged.edit(&file(number), |image| image[start + 20] ^= 1);
+    let calls = {
+        let disk = damaged.copy();
+        let cut = plan(&system(&disk), dir()).unwrap().expect("it is damaged");
+        let before = disk.calls().len();
+        carry_out(&system(&disk), dir(), &cut).unwrap();
+        disk.calls().len() - before
+    };
+    assert!(calls > 10, "{calls}");
+    for at in 0..calls {
+        for seed in 0..6 {
+            let mut coin = Coin(seed * 1000 + at as u64);
+            let disk = damaged.copy();
+            let cut = plan(&system(&disk), dir()).unwrap().expect("it is damaged");
+            disk.lose_power_after(at);
+            let _ = carry_out(&system(&disk), dir(), &cut); // stopped, but for where the last calls are of no account
+            disk.power_up(|| coin.flip());
+            assert_eq!(saved_state(&disk).unwrap().as_deref(), Some(&b"state 39"[..]));
+            if let Some(cut) = plan(&system(&disk), dir()).unwrap() {
+                carry_out(&system(&disk), dir(), &cut).unwrap();
+            }
+            assert_eq!(open(&disk).unwrap().1, operations((1..=20).chain([39])), "call {at}, seed {seed}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use amaters_cluster_core::{GroupId, Ticket};
 use super::faulty::{Call, FaultyDisk};
 use super::support::{SEGMENT, append, damage, dir, file, open, operation, operations, places, read, write, writer, written};
 use crate::wal::error::WalError;
-use crate::wal::segment;
+use crate::wal::{hard_state, segment};
 
 #[test]
 fn h30_a_failed_write_or_sync_is_reported_once_and_nothing_after_it_is_durable() {
@@ -114,6 +114,10 @@ fn h36_a_segments_name_is_durable_before_it_is_used() {
 #[test]
 fn h38_a_read_error_ends_neither_the_journal_nor_goes_unnoticed() {
     let disk = written(40);
+    disk.fail_next(Call::Read, ErrorKind::UnexpectedEof);
+    let error = read(&disk).expect_err("the error is passed on").to_string();
+    assert!(error.starts_with("can't read /wal/hard-state-0"), "{error}");
+    disk.delete(&hard_state::path(dir(), GroupId(0)));
     disk.fail_next(Call::Read, ErrorKind::UnexpectedEof);
     let error = read(&disk).expect_err("the error is passed on").to_string();
     assert!(error.starts_with("can't read /wal/0000000000000001.wal"), "{error}");

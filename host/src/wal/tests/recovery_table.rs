@@ -6,7 +6,9 @@ use std::sync::Arc;
 use amaters_cluster_core::GroupId;
 
 use super::faulty::{Call, FaultyDisk};
-use super::support::{SEGMENT, append, compaction, damage, dir, file, open, operation, operations, places, read, segments, write, written};
+use super::support::{
+    SEGMENT, append, compaction, damage, dir, file, open, operation, operations, places, read, saved_state, segments, write, written,
+};
 use crate::wal::error::WalError;
 use crate::wal::hard_state;
 use crate::wal::inspect::{self, Verdict};
@@ -305,6 +307,56 @@ fn row_q_a_copy_of_the_hard_state_that_is_not_the_journals_is_written_anew() {
         assert_eq!(state.as_deref(), Some(&b"state 6"[..]));
         assert_eq!(disk.durable(&copy), disk.get(&copy));
     }
+}
+
+#[test]
+fn row_q_a_copy_that_a_crash_left_one_state_behind_is_no_damage() {
+    let copy = dir().join("hard-state-0");
+    let disk = written(5);
+    let older = disk.get(&copy).unwrap();
+    let (mut journal, ..) = open(&disk).unwrap();
+    write(&mut journal, &[operation(6)]).unwrap();
+    drop(journal);
+    disk.put(&copy, older);
+    goes_on_after(&disk, 6);
+    assert_eq!(saved_state(&disk).unwrap().as_deref(), Some(&b"state 6"[..]));
+    // Nor is that of another journal, whatever brought it here.
+    let disk = written(5);
+    disk.put(&copy, written(9).get(&copy).unwrap());
+    goes_on_after(&disk, 5);
+    assert_eq!(saved_state(&disk).unwrap().as_deref(), Some(&b"state 3"[..]));
+}
+
+#[test]
+fn row_r_a_hard_state_that_its_copy_alone_still_has_is_damage() {
+    let copy = dir().join("hard-state-0");
+    // Operations 6 and 9 are hard states: one is a group of its own, the other the last of three. Nothing behind them proves that they were durable.
+    let (alone, last_of_three) = (written(6), written(6));
+    write(&mut open(&last_of_three).unwrap().0, &operations(7..=9)).unwrap();
+    for (disk, first) in [(alone, 6), (last_of_three, 7)] {
+        let places = places(&disk);
+        let (start, end) = (places[first - 1].1, places.last().unwrap().2);
+        let (whole, good) = (disk.get(&file(1)).unwrap(), disk.get(&copy));
+        let flipped = (start..end).map(|at| {
+            let mut image = whole.clone();
+            image[at] ^= 1 << (at % 8);
+            image
+        });
+        let lost = [&whole[..start], &vec![0; whole.len() - start]].concat();
+        for image in flipped.chain([lost, whole[..start].to_vec(), whole[..end - 1].to_vec()]) {
+            let disk = disk.copy();
+            disk.put(&file(1), image.clone());
+            let found = damage(open(&disk));
+            assert!(found.path == file(1) && found.offset >= start as u64 && found.sequence >= first as u64, "{found}");
+            assert_eq!(damage(read(&disk)), found, "whoever only looks is told as well");
+            assert!(found.proof.contains("hard-state-0"), "{}", found.proof);
+            assert_eq!((disk.get(&file(1)), disk.get(&copy)), (Some(image), good.clone()), "nothing is changed");
+        }
+    }
+    // The whole journal is gone, and its copy tells that there was one.
+    let disk = written(6);
+    disk.delete(&file(1));
+    assert_eq!(damage(open(&disk)).path, file(1));
 }
 
 #[test]
