@@ -15,7 +15,7 @@ use super::inspect::{self, Inspection, Verdict};
 use super::reader::WalReader;
 use super::record::Body;
 use super::recovery;
-use super::segment;
+use super::segment::{self, Header};
 
 /// A cut, and what goes with it.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,16 +56,25 @@ pub(crate) fn plan(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Option<Cut>, WalE
             Ok::<_, WalError>(())
         });
         match walked {
-            // A cut that a crash has stopped leaves both: what it removed already, and what it was for.
+            // The first damage counts: a cut behind it would leave it.
             Err(WalError::Damaged(earlier)) => damage = *earlier,
-            walked => drop(walked?),
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
         number = number_of(&damage);
     }
     let (before, removed): (Vec<_>, Vec<_>) = reader.segments()?.into_iter().filter(|it| *it != number).partition(|it| *it < number);
-    let keeps_hard_state = !hard_state::all(disk.as_ref(), dir)?.is_empty();
     let leaves_something = damage.offset > 0 || !before.is_empty();
+    let keeps_hard_state = leaves_something && has_copy(disk.as_ref(), dir, before.first().copied().unwrap_or(number))?;
     Ok(Some(Cut { last_index, removed, leaves_something, keeps_hard_state, number, damage }))
+}
+
+/// Whether a copy of a hard state is of the journal that this segment belongs to: others say nothing of it.
+fn has_copy(disk: &dyn Disk, dir: &Path, segment: u64) -> Result<bool, WalError> {
+    let path = segment::path(dir, segment);
+    let image = disk.read(&path).map_err(WalError::io("read", &path))?;
+    let Ok(header) = Header::decode(&path, &image)? else { return Ok(false) };
+    Ok(hard_state::all(disk, dir)?.iter().any(|copy| copy.journal == header.journal))
 }
 
 /// The segment that is damaged.
@@ -89,12 +98,12 @@ pub(crate) fn carry_out(disk: &Arc<dyn Disk>, dir: &Path, cut: &Cut) -> Result<V
 }
 
 fn remove_what_is_cut(disk: &dyn Disk, dir: &Path, cut: &Cut) -> Result<(), WalError> {
-    // The latest first: a crash leaves no gap that would look like something else.
+    // The latest first, and each durably: a crash leaves no gap that would look like something else.
     for &number in cut.removed.iter().rev() {
         let path = segment::path(dir, number);
         disk.remove(&path).map_err(WalError::io("remove", &path))?;
+        disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
     }
-    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
     let path = segment::path(dir, cut.number);
     let Ok(size) = disk.size(&path) else { return Ok(()) }; // it is the one that is missing
     let zeros = vec![0; usize::try_from(size.saturating_sub(cut.damage.offset)).unwrap_or(usize::MAX)];

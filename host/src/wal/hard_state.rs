@@ -69,7 +69,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<Option
 
 /// A copy that is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Copy {
+pub(crate) struct SavedCopy {
     /// The journal whose record it copies.
     pub(crate) journal: u64,
     pub(crate) group: GroupId,
@@ -80,7 +80,7 @@ pub(crate) struct Copy {
 ///
 /// # Errors
 /// The system fails. That is no damaged copy: what it would have said is not known.
-pub(crate) fn all(disk: &dyn Disk, dir: &Path) -> Result<Vec<Copy>, WalError> {
+pub(crate) fn all(disk: &dyn Disk, dir: &Path) -> Result<Vec<SavedCopy>, WalError> {
     let names = disk.list(dir).map_err(WalError::io("list", dir))?;
     let groups = names.iter().filter_map(|name| name.strip_prefix(NAME)?.parse().ok().map(GroupId));
     let mut copies = Vec::new();
@@ -94,7 +94,7 @@ pub(crate) fn all(disk: &dyn Disk, dir: &Path) -> Result<Vec<Copy>, WalError> {
     Ok(copies)
 }
 
-fn read_copy(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<Option<Copy>, SavedStateError> {
+fn read_copy(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<Option<SavedCopy>, SavedStateError> {
     let path = path(dir, group);
     let image = match disk.read(&path) {
         Ok(image) => image,
@@ -108,7 +108,7 @@ fn read_copy(disk: &dyn Disk, dir: &Path, group: GroupId) -> Result<Option<Copy>
     let journal = u64_at(&image, 12).unwrap_or_default();
     let end = image.len().saturating_sub(4).max(BEFORE);
     match image.get(BEFORE..end) {
-        Some(state) if self::image(journal, group, state) == image => Ok(Some(Copy { journal, group, state: state.to_vec() })),
+        Some(state) if self::image(journal, group, state) == image => Ok(Some(SavedCopy { journal, group, state: state.to_vec() })),
         _ => Err(SavedStateError::Damaged { path }),
     }
 }

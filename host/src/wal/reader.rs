@@ -137,7 +137,7 @@ pub(crate) struct Walk {
     /// Segments before this one say nothing that counts.
     pub(crate) released: u64,
     /// Copies of hard states that are in no record.
-    pub(crate) lacking: Vec<hard_state::Copy>,
+    pub(crate) lacking: Vec<hard_state::SavedCopy>,
 }
 
 impl Walk {

@@ -36,13 +36,9 @@ pub(crate) fn recover<E: From<WalError>>(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     segment_size: u64,
-    mut visit: impl FnMut(Located<'_>) -> Result<(), E>,
+    visit: impl FnMut(Located<'_>) -> Result<(), E>,
 ) -> Result<(Position, WalDiagnostics), E> {
-    let mut ledger = Ledger::default();
-    let walk = WalReader::on(Arc::clone(disk), dir).walk(|located| {
-        ledger.note(located.segment, located.record.group, located.record.body);
-        visit(located)
-    })?;
+    let (walk, ledger) = survey(disk, dir, visit)?;
     // What a copy alone has is lost once the copy is renewed.
     walk.lacks_nothing(dir)?;
     let diagnostics = walk.diagnostics;
@@ -56,11 +52,7 @@ pub(crate) fn recover<E: From<WalError>>(
 /// # Errors
 /// As [`recover`]; the journal may then be cut again.
 pub(crate) fn recover_cut(disk: &Arc<dyn Disk>, dir: &Path, segment_size: u64) -> Result<Vec<GroupId>, WalError> {
-    let mut ledger = Ledger::default();
-    let mut walk = WalReader::on(Arc::clone(disk), dir).walk(|located| {
-        ledger.note(located.segment, located.record.group, located.record.body);
-        Ok::<_, WalError>(())
-    })?;
+    let (mut walk, ledger) = survey(disk, dir, |_| Ok::<_, WalError>(()))?;
     let lacking = std::mem::take(&mut walk.lacking);
     let end = put_in_order(disk, dir, segment_size, walk, ledger)?;
     let mut journal = Journal::new(Arc::clone(disk), dir.to_owned(), segment_size, end);
@@ -69,6 +61,20 @@ pub(crate) fn recover_cut(disk: &Arc<dyn Disk>, dir: &Path, segment_size: u64) -
     }
     journal.flush()?;
     Ok(lacking.into_iter().map(|copy| copy.group).collect())
+}
+
+/// Gives every record, and says what stands where.
+fn survey<E: From<WalError>>(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    mut visit: impl FnMut(Located<'_>) -> Result<(), E>,
+) -> Result<(Walk, Ledger), E> {
+    let mut ledger = Ledger::default();
+    let walk = WalReader::on(Arc::clone(disk), dir).walk(|located| {
+        ledger.note(located.segment, located.record.group, located.record.body);
+        visit(located)
+    })?;
+    Ok((walk, ledger))
 }
 
 /// Has the journal end where the walk says, durably.
