@@ -17,8 +17,8 @@ use bindings::exports::amaters::cluster::node as exported;
 use bindings::exports::amaters::cluster::node::SetupError;
 use bindings::wasi::clocks::monotonic_clock;
 use convert::{
-    core_change, core_config, core_membership_change, core_operation, core_snapshot_id, core_stamp, exported_status, known, lent_command,
-    lent_member, lent_operation, lent_reply, log_level, rejected, snapshot_id,
+    core_change, core_config, core_membership_change, core_operation, core_snapshot_id, core_stamp, core_stored_snapshot, exported_status,
+    known, lent_command, lent_member, lent_operation, lent_reply, log_level, rejected, snapshot_id,
 };
 
 mod convert;
@@ -91,6 +91,16 @@ impl exported::Guest for Component {
             for operation in operations {
                 node.recover(core_operation(operation)).map_err(|error| SetupError::InvalidJournal(error.to_string()))?;
             }
+            Ok(())
+        })
+    }
+
+    fn remember(others: Vec<snapshots::StoredSnapshot>) -> Result<(), SetupError> {
+        STAGE.with_borrow_mut(|stage| {
+            let Stage::Recovering(node) = stage else {
+                return Err(out_of_order("`remember` belongs between `restore` and `start`"));
+            };
+            node.remember(&others.into_iter().map(core_stored_snapshot).collect::<Vec<_>>());
             Ok(())
         })
     }

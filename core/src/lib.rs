@@ -104,7 +104,7 @@ pub use log::RaftLog;
 pub use node::{JournalError, Node};
 pub use sealing::{EncryptedPayload, EntryEncryptor, KeyRing, KeyVersion, LogEncryptionKey, LogIntegrityVerifier};
 pub use sessions::{Applied, SessionChange, SessionStamp, Sessions};
-pub use snapshot::{NewCluster, SnapshotConfig, SnapshotError, SnapshotMetadata, SnapshotPolicy};
+pub use snapshot::{NewCluster, SnapshotConfig, SnapshotError, SnapshotMetadata, SnapshotPolicy, StoredSnapshot};
 pub use status::{Counters, NodeState, PeerStatus, SnapshotStatus, Status};
 pub use types::{EntryId, GroupId, Instant, LogIndex, LogTime, NodeId, SessionId, Term, Ticket, Token};
 pub use wire::PersistentState;

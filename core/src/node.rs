@@ -31,7 +31,7 @@ use crate::wire::{self, PersistentState, WireError};
 
 /// A Raft node without IO, clock or randomness of its own: equal inputs give equal effects.
 ///
-/// Life: [`Node::new`], [`Node::recover`] for what storage kept, [`Node::start`], then [`Node::step`] for each input.
+/// Life: [`Node::new`], [`Node::restore`] and [`Node::remember`] for snapshots, [`Node::recover`] for what else storage kept, [`Node::start`], then [`Node::step`] for each input.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) config: Config,

@@ -97,6 +97,11 @@ impl Outbox {
         }
     }
 
+    /// The log on disk begins behind this index already.
+    pub(crate) fn begins_behind(&mut self, base: LogIndex) {
+        self.told_base = self.told_base.max(base);
+    }
+
     /// The log begins anew behind this entry, which a durable snapshot holds.
     pub(crate) fn begin_at(&mut self, base: EntryId) {
         self.compact(base);

@@ -176,9 +176,11 @@ impl Runtime {
         loop {
             let mut engine = self.new_engine()?;
             let store = engine.driver().snapshots();
-            let Some(newest) = store.list().map_err(storage_failed)?.first().copied() else { return Ok(engine) };
+            let stored = store.list().map_err(storage_failed)?;
+            let [newest, older @ ..] = stored.as_slice() else { return Ok(engine) };
             let began = Instant::now();
-            let Err(error) = give_back(engine.as_mut(), newest) else {
+            let Err(error) = give_back(engine.as_mut(), *newest) else {
+                engine.remember(older)?;
                 tracing::info!("snapshot {} was read: {} bytes in {} ms", newest.id, newest.bytes, began.elapsed().as_millis());
                 return Ok(engine);
             };

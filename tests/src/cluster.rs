@@ -393,11 +393,7 @@ impl Cluster {
     /// If it can't start from that: a bug.
     pub fn restart(&mut self, id: NodeId) {
         let member = self.member_mut(id);
-        let mut node = Node::new(member.config.clone()).expect("the configuration is valid");
-        let mut effects = Vec::new();
-        for piece in member.vault.newest().map(|(_, bytes)| bytes).unwrap_or_default().chunks(1000) {
-            node.restore(piece, &mut effects).unwrap_or_else(|error| panic!("node {id} can't read its own snapshot: {error}"));
-        }
+        let (mut node, effects) = member.vault.restore(&member.config);
         for operation in member.disk.journal() {
             node.recover(operation.clone()).unwrap_or_else(|error| panic!("node {id} can't start from its own journal: {error}"));
         }

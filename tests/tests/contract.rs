@@ -38,7 +38,7 @@ const IMPORTS: [&str; 28] = [
     "wasi:random/random@0.2.12 get-random-u64",
 ];
 
-const EXPORTS: [&str; 20] = [
+const EXPORTS: [&str; 21] = [
     "amaters:cluster/node@0.1.0 applied",
     "amaters:cluster/node@0.1.0 change-membership",
     "amaters:cluster/node@0.1.0 configure",
@@ -47,6 +47,7 @@ const EXPORTS: [&str; 20] = [
     "amaters:cluster/node@0.1.0 read",
     "amaters:cluster/node@0.1.0 receive",
     "amaters:cluster/node@0.1.0 recover",
+    "amaters:cluster/node@0.1.0 remember",
     "amaters:cluster/node@0.1.0 restore",
     "amaters:cluster/node@0.1.0 session",
     "amaters:cluster/node@0.1.0 snapshot-failed",

@@ -6,8 +6,8 @@ use amaters_cluster_core::message::{Envelope, InstallSnapshotRequest, Message};
 use amaters_cluster_core::planted::Bug;
 use amaters_cluster_core::types::GroupId;
 use amaters_cluster_core::{
-    Effect, EntryId, Input, LogIndex, Member, MembershipChange, Node, NodeId, NodeState, Rejection, SessionChange, SnapshotError, Term,
-    wire,
+    Effect, EntryId, Input, LogIndex, Member, MembershipChange, Node, NodeId, NodeState, Rejection, SessionChange, SnapshotError,
+    StoredSnapshot, Term, wire,
 };
 use amaters_cluster_tests::cluster::{Cluster, Event, Outcome};
 use amaters_cluster_tests::planted::seen_to_fail;
@@ -311,6 +311,114 @@ fn a_damaged_snapshot_is_refused_at_a_restart_and_the_one_before_it_does() {
     cluster.restart(NODE_1);
     cluster.run(SECOND);
     assert_eq!(applied(&cluster, NODE_1), before, "the log on disk goes back to the one before");
+}
+
+/// A node alone that has as many snapshots as it keeps.
+fn keeping(count: usize) -> Cluster {
+    let mut cluster = Cluster::with(1, |config| {
+        config.snapshots.policy.entries = Some(10);
+        config.snapshots.tail_entries = 0;
+        config.snapshots.keep = count;
+    });
+    cluster.elect(NODE_1);
+    write(&mut cluster, NODE_1, 45);
+    assert_eq!(cluster.member(NODE_1).vault.stored().len(), count);
+    cluster
+}
+
+fn restart(cluster: &mut Cluster) {
+    cluster.crash(NODE_1, 0);
+    cluster.restart(NODE_1);
+    cluster.run(SECOND);
+}
+
+#[test]
+fn a_restart_keeps_the_older_snapshot_and_falls_back_on_it_later() {
+    let mut cluster = keeping(2);
+    let (before, kept) = (applied(&cluster, NODE_1), cluster.member(NODE_1).vault.stored());
+    restart(&mut cluster);
+    assert_eq!(cluster.member(NODE_1).vault.stored(), kept, "no new one was taken, and both are there");
+
+    let newest = kept[1];
+    cluster.crash(NODE_1, 0);
+    cluster.member_mut(NODE_1).vault.flip(newest.id, usize::try_from(newest.bytes).expect("it is small") * 4);
+    cluster.restart(NODE_1);
+    cluster.run(SECOND);
+    assert_eq!(applied(&cluster, NODE_1), before, "the older one and the log behind it give the same");
+    assert_eq!(cluster.member(NODE_1).vault.stored()[0], kept[0]);
+}
+
+#[test]
+fn after_a_restart_one_new_snapshot_shortens_the_log_on_disk() {
+    let mut cluster = keeping(3);
+    let before = cluster.member(NODE_1).vault.stored();
+    restart(&mut cluster);
+    assert_eq!(cluster.member(NODE_1).disk.durable().base, before[0].id, "the log still goes back to the oldest");
+    write(&mut cluster, NODE_1, 10);
+    let after = cluster.member(NODE_1).vault.stored();
+    assert_eq!((after.len(), &after[..2]), (3, &before[1..]), "one was taken since");
+    assert_eq!(cluster.member(NODE_1).disk.durable().base, before[1].id);
+}
+
+#[test]
+fn members_that_changed_between_two_snapshots_are_those_of_the_newer_one_after_a_restart() {
+    let mut cluster = keeping(2);
+    cluster.put_up_spare(NODE_2, NODE_1);
+    let added = cluster.change(NODE_1, MembershipChange::AddLearner(Member { id: NODE_2, address: "two".to_owned() }));
+    cluster.run(SECOND);
+    assert_eq!(cluster.outcome(added), Some(Outcome::Done));
+    let version = cluster.node(NODE_1).expect("it is up").configuration().version();
+    write(&mut cluster, NODE_1, 10);
+    let kept = cluster.member(NODE_1).vault.stored();
+    assert!(kept[0].id.index < version && version < kept[1].id.index, "the change is between {kept:?}");
+    restart(&mut cluster);
+    assert_eq!(cluster.member(NODE_1).vault.stored(), kept);
+    assert_eq!(cluster.node(NODE_1).expect("it is up").configuration().version(), version);
+}
+
+#[test]
+fn a_start_makes_up_for_a_shortening_of_the_log_that_a_crash_prevented() {
+    let mut cluster = keeping(2);
+    while cluster.member(NODE_1).vault.stored()[0].id == cluster.member(NODE_1).disk.durable().base {
+        cluster.propose(NODE_1, "x");
+        cluster.tick(NODE_1);
+        cluster.complete_all(NODE_1);
+        cluster.tick(NODE_1);
+        while cluster.answer(NODE_1) {
+            cluster.tick(NODE_1);
+        }
+    }
+    let oldest = cluster.member(NODE_1).vault.stored()[0].id;
+    restart(&mut cluster);
+    assert_eq!(cluster.member(NODE_1).disk.durable().base, oldest);
+}
+
+#[test]
+fn snapshots_that_the_log_does_not_go_back_to_are_forgotten_at_a_start() {
+    let mut cluster = keeping(2);
+    cluster.crash(NODE_1, 0);
+    let member = cluster.member(NODE_1);
+    let (kept, (_, newest)) = (member.vault.stored(), member.vault.newest().expect("there is one"));
+    let named = |index: u64| StoredSnapshot { id: EntryId { index: LogIndex(index), term: Term(1) }, bytes: 1 };
+    let after = kept[1].id.index.next().0;
+    let retained = |others: &[StoredSnapshot]| {
+        let (mut node, mut effects) = (Node::new(member.config.clone()).expect("the configuration is valid"), Vec::new());
+        node.restore(newest, &mut effects).expect("it is whole");
+        node.remember(others);
+        member.disk.journal().iter().for_each(|operation| node.recover(operation.clone()).expect("it is whole"));
+        node.start(member.clock).expect("nothing is missing");
+        node.step(member.clock, Input::Tick, &mut effects);
+        let retained = effects.into_iter().find_map(|effect| match effect {
+            Effect::RetainSnapshots { ids } => Some(ids),
+            _ => None,
+        });
+        retained.expect("storage hears what is of use")
+    };
+    let both = [kept[0].id, kept[1].id];
+    assert_eq!(retained(&[]), both[1..], "whoever names none has none");
+    assert_eq!(retained(&[kept[0]]), both);
+    assert_eq!(retained(&[named(1), kept[0], kept[1], named(2), named(after)]), both, "in any order, with the restored one or without");
+    assert_eq!(retained(&[named(1), named(2)]), both[1..], "from these there is no way on");
 }
 
 #[test]

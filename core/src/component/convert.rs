@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::detector::HeartbeatConfig;
 use crate::io::{Committed, LogLevel, Operation, Rejected, Rejection, Reply};
 use crate::sessions::{SessionChange, SessionStamp};
-use crate::snapshot::{SnapshotConfig, SnapshotPolicy};
+use crate::snapshot::{SnapshotConfig, SnapshotPolicy, StoredSnapshot};
 use crate::status::{NodeState, PeerStatus, SnapshotStatus, Status};
 use crate::types::{EntryId, GroupId, LogIndex, NodeId, SessionId, Term};
 
@@ -186,6 +186,10 @@ pub(super) fn snapshot_id(id: EntryId) -> snapshots::SnapshotId {
 
 pub(super) fn core_snapshot_id(id: snapshots::SnapshotId) -> EntryId {
     EntryId { index: LogIndex(id.index), term: Term(id.term) }
+}
+
+pub(super) fn core_stored_snapshot(stored: snapshots::StoredSnapshot) -> StoredSnapshot {
+    StoredSnapshot { id: core_snapshot_id(stored.id), bytes: stored.bytes }
 }
 
 fn core_snapshot_config(config: &exported::SnapshotConfig) -> SnapshotConfig {

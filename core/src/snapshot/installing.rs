@@ -1,7 +1,7 @@
 //! A snapshot takes the place of this node's state: at a restart, or from a leader.
 
 use super::format::{Part, SnapshotError, SnapshotReader};
-use super::{Stored, WINDOW};
+use super::{StoredSnapshot, WINDOW};
 use crate::io::{Effect, LogLevel};
 use crate::message::{InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message, Session};
 use crate::node::{JournalError, Node};
@@ -86,8 +86,21 @@ impl Node {
         self.sessions = Sessions::from_image(reader.take_sessions()?)?;
         self.membership.begin_anew(metadata.membership);
         self.applied_term = metadata.last.term;
-        self.snapshots.kept.push_back(Stored { id: metadata.last, bytes: reader.bytes() });
+        self.snapshots.restored = metadata.last.index;
+        self.snapshots.kept.push_back(StoredSnapshot { id: metadata.last, bytes: reader.bytes() });
         Ok(())
+    }
+
+    /// Names the other complete snapshots that storage has, in any order, once the newest one was restored: so many as are to be kept stay for the case that the
+    /// newest is damaged. Those that are not older than it, or that the journal does not go back to, are of no use, and storage hears so.
+    pub fn remember(&mut self, others: &[StoredSnapshot]) {
+        let restored = self.snapshots.restored;
+        let older = others.iter().copied().filter(|other| other.id.index < restored);
+        let mut all: Vec<_> = older.chain(self.snapshots.kept.drain(..)).collect();
+        all.sort_unstable_by_key(|stored| (stored.id.index, stored.id.term));
+        all.dedup_by_key(|stored| stored.id);
+        all.drain(..all.len().saturating_sub(self.config.snapshots.keep));
+        self.snapshots.kept = all.into();
     }
 
     /// Whether all of a snapshot has come that was begun.
@@ -108,13 +121,16 @@ impl Node {
             let expected = format!("a snapshot up to entry {base} at least");
             return Err(JournalError::Gap { got: format!("{snapshot} and a journal from entry {}", base.next()), expected });
         }
-        let Some(Stored { id, .. }) = self.snapshots.latest() else { return Ok(()) };
+        let Some(StoredSnapshot { id, .. }) = self.snapshots.latest() else { return Ok(()) };
         if !self.log.install(id) {
             // A leader's snapshot: the journal was yet to hear of it.
             self.membership.truncate_from(id.index.next());
             self.outbox.begin_at(id);
         }
-        self.shorten_log(id.index);
+        let base = self.log.base().index;
+        self.outbox.begins_behind(base);
+        self.forget_unconnected(base);
+        self.compact();
         if !self.log.is_anchored() {
             self.log.compact_to(self.log.base().index.next());
         }
@@ -243,7 +259,7 @@ impl Node {
         }
         let Some(receiving) = self.snapshots.receiving.take_if(|receiving| receiving.stored) else { return };
         let id = receiving.id;
-        self.snapshots.keep(Stored { id, bytes: receiving.check.bytes() }, self.config.snapshots.keep);
+        self.snapshots.keep(StoredSnapshot { id, bytes: receiving.check.bytes() }, self.config.snapshots.keep);
         if id.index <= self.log.commit_index() && !self.config.has_bug(Bug::LateSnapshotCounts) {
             self.compact();
             return self.answer_part(receiving.from, receiving.session, id, InstallProgress::Installed);

@@ -43,16 +43,20 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// A snapshot that is durable here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
-    pub(crate) id: EntryId,
-    pub(crate) bytes: u64,
+pub struct StoredSnapshot {
+    /// The last entry that it holds.
+    pub id: EntryId,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// The snapshots of a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshots {
-    /// Those that are durable here, as far as this run knows of them, the latest last.
-    kept: VecDeque<Stored>,
+    /// Those that are durable here and of use, the latest last.
+    kept: VecDeque<StoredSnapshot>,
+    /// The last entry of the one that this run has started from.
+    restored: LogIndex,
     /// What storage was last told to retain.
     retained: BTreeSet<EntryId>,
     /// Bytes of entries that were applied since the last one.
@@ -72,13 +76,13 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// The last one.
-    pub(crate) fn latest(&self) -> Option<Stored> {
+    pub(crate) fn latest(&self) -> Option<StoredSnapshot> {
         self.kept.back().copied()
     }
 
-    /// The last entry of the snapshot that stands for what was applied, as long as the journal is given back.
+    /// The last entry of the snapshot that this run has started from: what a journal holds up to there was applied before.
     pub(crate) fn restored_index(&self) -> LogIndex {
-        self.kept.front().map_or(LogIndex::NONE, |stored| stored.id.index)
+        self.restored
     }
 
     /// Whether the state is being replaced: nothing can be applied, and nothing be read.
@@ -106,7 +110,7 @@ impl Snapshots {
         self.latest().map_or(LogIndex::NONE, |stored| stored.id.index)
     }
 
-    fn keep(&mut self, stored: Stored, keep: usize) {
+    fn keep(&mut self, stored: StoredSnapshot, keep: usize) {
         self.kept.retain(|earlier| earlier.id != stored.id);
         self.kept.push_back(stored);
         while self.kept.len() > keep {
@@ -153,6 +157,12 @@ impl Node {
         } else {
             self.part_written(id, end);
         }
+    }
+
+    /// Only snapshots that the log on disk goes back to are of use beside the latest: from others there is no way on.
+    fn forget_unconnected(&mut self, base: LogIndex) {
+        let latest = self.snapshots.latest();
+        self.snapshots.kept.retain(|stored| stored.id.index >= base || Some(*stored) == latest);
     }
 
     /// A snapshot is durable, and stands for the log up to its last entry. What is not needed beside it goes.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::format::SnapshotReader;
-use super::{SnapshotConfig, Stored, WINDOW, within_rate};
+use super::{SnapshotConfig, StoredSnapshot, WINDOW, within_rate};
 use crate::io::{Effect, LogLevel};
 use crate::message::{InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message};
 use crate::node::Node;
@@ -97,7 +97,7 @@ impl Node {
             }
             if progress.needs_snapshot(log.base().index) && !config.has_bug(Bug::CompactedSendsNothing) {
                 match latest {
-                    Some(Stored { id, .. }) if id.index >= log.base().index => progress.begin_snapshot(id, self.now),
+                    Some(StoredSnapshot { id, .. }) if id.index >= log.base().index => progress.begin_snapshot(id, self.now),
                     _ => snapshots.needed = true,
                 }
             }

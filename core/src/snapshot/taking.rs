@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::format::{FrameWriter, MAX_PAYLOAD, SnapshotMetadata, encode_sessions};
-use super::{SnapshotConfig, SnapshotPolicy, Stored, WINDOW, within_rate};
+use super::{SnapshotConfig, SnapshotPolicy, StoredSnapshot, WINDOW, within_rate};
 use crate::entry::Payload;
 use crate::io::{Effect, LogLevel, Rejection};
 use crate::node::Node;
@@ -155,7 +155,7 @@ impl Node {
         let Some(taking) = self.snapshots.taking.take_if(|taking| taking.id == id && taking.finished) else { return false };
         self.counters.snapshots_taken += 1;
         self.snapshots.applied_bytes = self.snapshots.applied_bytes.saturating_sub(taking.applied_bytes);
-        self.snapshots.keep(Stored { id, bytes: taking.writer.offset() }, self.config.snapshots.keep);
+        self.snapshots.keep(StoredSnapshot { id, bytes: taking.writer.offset() }, self.config.snapshots.keep);
         self.done.extend(taking.wanted);
         self.compact();
         self.note(LogLevel::Debug, format!("snapshot {id} was taken: {} bytes", taking.writer.offset()));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use amaters_cluster_core::{
     Applied, Committed, Config, Counters, EntryId, LogIndex, LogLevel, Member, MemberRole, MemberStatus, MembershipChange, NodeId,
-    NodeState, Operation, PeerStatus, Rejected, Rejection, Reply, SessionChange, SessionStamp, SnapshotStatus, Status, Term, Token,
+    NodeState, Operation, PeerStatus, Rejected, Rejection, Reply, SessionChange, SessionStamp, SnapshotStatus, Status, StoredSnapshot,
+    Term, Token,
 };
 
 use super::wasm::bindings::amaters::cluster::{log, network, snapshots, state_machine, storage};
@@ -288,4 +289,8 @@ pub(super) fn snapshot_id(id: EntryId) -> snapshots::SnapshotId {
 
 pub(super) fn or_none(node: Option<u64>) -> NodeId {
     node.map_or(NodeId::NONE, NodeId)
+}
+
+pub(super) fn stored_snapshot(stored: StoredSnapshot) -> snapshots::StoredSnapshot {
+    snapshots::StoredSnapshot { id: snapshot_id(stored.id), bytes: stored.bytes }
 }

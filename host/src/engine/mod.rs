@@ -9,7 +9,7 @@ use amaters_cluster_core::{
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::snapshots::SnapshotReport;
+use crate::snapshots::{SnapshotReport, StoredSnapshot};
 use crate::state_machine::Piece;
 
 mod convert;
@@ -41,6 +41,13 @@ pub trait Engine<D: Driver> {
     /// # Errors
     /// [`EngineError::Snapshot`] where it is damaged, or none: another engine may try an earlier one. Or the guest failed.
     fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError>;
+
+    /// Names the other complete snapshots that there are, after [`Engine::restore`] and before [`Engine::start`]: those that the core doesn't want to keep, it
+    /// has removed.
+    ///
+    /// # Errors
+    /// It was started already, or the guest failed.
+    fn remember(&mut self, others: &[StoredSnapshot]) -> Result<(), EngineError>;
 
     /// Ends recovery.
     ///

@@ -3,7 +3,7 @@
 use amaters_cluster_core::{Config, Effect, Input, Node, NodeId, Operation, Status};
 
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Proposal, Turn};
-use crate::snapshots::SnapshotReport;
+use crate::snapshots::{SnapshotReport, StoredSnapshot};
 use crate::state_machine::Piece;
 
 /// The core, linked into this process.
@@ -63,6 +63,12 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
             self.driver.carry_out(effect);
         }
         restored.map_err(|error| EngineError::Snapshot(error.to_string()))
+    }
+
+    fn remember(&mut self, others: &[StoredSnapshot]) -> Result<(), EngineError> {
+        self.must_be_started(false)?;
+        self.node.remember(others);
+        Ok(())
     }
 
     fn start(&mut self) -> Result<(), EngineError> {

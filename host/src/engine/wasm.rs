@@ -13,10 +13,10 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::convert::{SetupFailed, core_snapshot_id, lent_change, lent_config, lent_voters, or_none, snapshot_id};
+use super::convert::{SetupFailed, core_snapshot_id, lent_change, lent_config, lent_voters, or_none, snapshot_id, stored_snapshot};
 use super::sandbox::{Sandbox, Ticker};
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
-use crate::snapshots::SnapshotReport;
+use crate::snapshots::{SnapshotReport, StoredSnapshot};
 
 use bindings::RaftNode;
 use bindings::amaters::cluster::{events, log, network, snapshots, state_machine, storage};
@@ -102,6 +102,11 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         Ok(self.call(|exports, store| exports.call_restore(store, bytes))?.map_err(SetupFailed)?)
+    }
+
+    fn remember(&mut self, others: &[StoredSnapshot]) -> Result<(), EngineError> {
+        let others: Vec<_> = others.iter().map(|other| stored_snapshot(*other)).collect();
+        Ok(self.call(|exports, store| exports.call_remember(store, &others))?.map_err(SetupFailed)?)
     }
 
     fn start(&mut self) -> Result<(), EngineError> {

@@ -152,6 +152,33 @@ fn a_snapshot_that_is_damaged_gives_way_to_the_one_before_it() {
     }
 }
 
+/// Keeps the older snapshot over a start that takes none, and needs it at the next.
+fn falls_back_after_a_quiet_start(start: impl Fn(&Path) -> RaftNode) {
+    let dir = with_snapshots(1000);
+    let snapshots = dir.path().join("snapshots");
+    let before = files(&snapshots, ".snap");
+    assert_eq!(before.len(), 2);
+    let node = start(dir.path());
+    write(&node, 1000..1001);
+    node.shutdown().unwrap();
+    assert_eq!(files(&snapshots, ".snap"), before);
+    let mut damaged = fs::read(&before[1]).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&before[1], damaged).unwrap();
+    let node = start(dir.path());
+    assert_eq!(count(&node), 1001);
+    assert_eq!(
+        node.status().unwrap().snapshots.latest.map(|id| format!("{:016x}-{:016x}.snap", id.index.0, id.term.0)).as_deref(),
+        before[0].file_name().unwrap().to_str()
+    );
+}
+
+#[test]
+fn the_older_snapshot_outlives_a_start_and_is_of_use_at_the_next() {
+    falls_back_after_a_quiet_start(|dir| alone(dir, 1_000_000).unwrap());
+}
+
 #[test]
 fn without_a_snapshot_that_makes_sense_a_node_does_not_start_as_if_nothing_had_been() {
     let dir = with_snapshots(1000);
@@ -250,6 +277,14 @@ fn a_node_whose_files_are_damaged_repairs_itself_from_the_others() {
         assert!(!third.status().unwrap().repairing);
         assert_eq!(count(&third), 1020, "{lost}");
     }
+}
+
+#[test]
+fn in_its_sandbox_the_core_keeps_the_older_snapshot_over_a_start() {
+    let network = MemoryNetwork::default();
+    falls_back_after_a_quiet_start(|dir| {
+        sandboxed(dir, config(1, &[1], 1_000_000)).start_with(|inlet| Ok(network.join(NodeId(1), inlet))).unwrap()
+    });
 }
 
 #[test]

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use amaters_cluster_core::{EntryId, NodeId};
 use thiserror::Error;
 
+pub use amaters_cluster_core::StoredSnapshot;
 pub use disk::DiskSnapshotStore;
 pub use memory::MemorySnapshots;
 
@@ -57,15 +58,6 @@ pub trait SnapshotStore: Send + 'static {
 
     /// Takes a job, and returns at once.
     fn submit(&mut self, job: SnapshotJob);
-}
-
-/// A snapshot that is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredSnapshot {
-    /// The last entry that it holds.
-    pub id: EntryId,
-    /// Its size.
-    pub bytes: u64,
 }
 
 /// What a store is asked to do.

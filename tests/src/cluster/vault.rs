@@ -1,8 +1,8 @@
 //! Where a node's snapshots are kept, and what its storage and its state machine have yet to answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use amaters_cluster_core::{Committed, EntryId, Input, LogIndex, NodeId, Payload, Term, Token};
+use amaters_cluster_core::{Committed, Config, Effect, EntryId, Input, LogIndex, Node, NodeId, Payload, StoredSnapshot, Term, Token};
 
 use super::Cluster;
 
@@ -12,6 +12,8 @@ use super::Cluster;
 #[derive(Debug, Default)]
 pub struct Vault {
     complete: BTreeMap<EntryId, Vec<u8>>,
+    /// Of these, the ones that a bit has flipped in.
+    damaged: BTreeSet<EntryId>,
     partial: Option<(EntryId, Vec<u8>)>,
     finished: Option<(EntryId, Vec<u8>)>,
     answers: VecDeque<Input>,
@@ -26,6 +28,12 @@ impl Vault {
     #[must_use]
     pub fn newest(&self) -> Option<(EntryId, &[u8])> {
         self.complete.last_key_value().map(|(id, bytes)| (*id, bytes.as_slice()))
+    }
+
+    /// All complete snapshots, the oldest first.
+    #[must_use]
+    pub fn stored(&self) -> Vec<StoredSnapshot> {
+        self.complete.iter().map(|(id, bytes)| StoredSnapshot { id: *id, bytes: bytes.len() as u64 }).collect()
     }
 
     /// Whether something is still to be answered.
@@ -51,6 +59,24 @@ impl Vault {
     pub fn flip(&mut self, id: EntryId, bit: usize) {
         let bytes = self.complete.get_mut(&id).expect("there is such a snapshot");
         bytes[bit / 8] ^= 1 << (bit % 8);
+        self.damaged.insert(id);
+    }
+
+    /// A node that has the newest snapshot that makes sense, and knows of those before it. Damaged ones are put aside.
+    pub(super) fn restore(&mut self, config: &Config) -> (Node, Vec<Effect>) {
+        loop {
+            let mut node = Node::new(config.clone()).expect("the configuration is valid");
+            let mut effects = Vec::new();
+            let Some((newest, bytes)) = self.newest() else { return (node, effects) };
+            let read = bytes.chunks(1000).try_for_each(|piece| node.restore(piece, &mut effects));
+            // One that is damaged may also look as if more of it were to come.
+            if read.is_ok() && effects.iter().any(|effect| matches!(effect, Effect::StateRestored)) {
+                node.remember(&self.stored());
+                return (node, effects);
+            }
+            assert!(self.damaged.contains(&newest), "node {} can't read its own snapshot {newest}: {read:?}", config.id);
+            self.lose(newest);
+        }
     }
 
     pub(super) fn capture(&mut self, machine: &[Committed]) {

@@ -78,6 +78,7 @@ pub enum Rare {
     SnapshotsRestored,
     SnapshotsFailed,
     LogsCompacted,
+    DamagedSnapshots,
     DamagedLogs,
     DamagedInRepair,
     Repaired,
@@ -85,7 +86,7 @@ pub enum Rare {
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 73] = [
+    pub const ALL: [Self; 74] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -156,6 +157,7 @@ impl Rare {
         Self::SnapshotsRestored,
         Self::SnapshotsFailed,
         Self::LogsCompacted,
+        Self::DamagedSnapshots,
         Self::DamagedLogs,
         Self::DamagedInRepair,
         Self::Repaired,
@@ -242,6 +244,7 @@ impl Rare {
             Self::SnapshotsRestored => "states restored from a snapshot",
             Self::SnapshotsFailed => "snapshots that found no room",
             Self::LogsCompacted => "logs on disk that lost their beginning",
+            Self::DamagedSnapshots => "nodes whose newest snapshot was damaged, and that had another",
             Self::DamagedLogs => "logs of a minority that were lost",
             Self::DamagedInRepair => "of these, before they were repaired",
             Self::Repaired => "nodes that repaired themselves",

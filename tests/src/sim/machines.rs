@@ -205,6 +205,7 @@ impl World<'_> {
         self.coverage.hit_if(remains.kept > 0, Rare::UnknownWritesKept);
         self.coverage.hit_if(remains.torn, Rare::TornWrites);
         self.damage(id);
+        self.damage_newest_snapshot(id);
         self.checker.crashed(id);
         self.ledger.crashed(id);
         self.history.crashed(id);
@@ -221,6 +222,20 @@ impl World<'_> {
         self.coverage.hit_if(self.cluster.member(id).config.repair, Rare::DamagedInRepair);
         self.trace.detail(|| format!("the log of node {id} is damaged{}", if snapshots_too { ", and its snapshots" } else { "" }));
         self.cluster.damage(id, snapshots_too);
+    }
+
+    /// A bit flips in the newest snapshot of a node that is down, where there is one before it that the log goes back to: that costs nothing but time.
+    fn damage_newest_snapshot(&mut self, id: NodeId) {
+        let member = self.cluster.member(id);
+        let [.., older, newest] = member.vault.stored()[..] else { return };
+        let falls_back = older.id.index >= member.disk.durable().base.index && !member.config.repair;
+        if !falls_back || self.rng.bool() {
+            return;
+        }
+        self.coverage.hit(Rare::DamagedSnapshots);
+        self.trace.detail(|| format!("snapshot {} of node {id} is damaged", newest.id));
+        let bit = self.rng.usize(..usize::try_from(newest.bytes).expect("it is small") * 8);
+        self.cluster.member_mut(id).vault.flip(newest.id, bit);
     }
 
     /// Stops as many voters as the cluster bears, perhaps some others, and starts the rest.

@@ -33,7 +33,8 @@ struct Model {
 struct Found {
     last: u64,
     state: u64,
-    newest_snapshot: Option<u64>,
+    /// Those that the log goes back to, as many as are kept: oldest first.
+    snapshots: Vec<u64>,
 }
 
 fn state(n: u64) -> Operation {
@@ -74,7 +75,9 @@ impl Model {
                 "the log from {first} on joins not all of {snapshots:?}"
             );
         }
-        Found { last, state, newest_snapshot: newest }
+        snapshots.retain(|n| *n >= first - 1);
+        snapshots.reverse();
+        Found { last, state, snapshots }
     }
 
     /// A start, and then a node's work until the machine stops. Says whether all of it was done.
@@ -91,8 +94,8 @@ impl Model {
         // A start makes durable what it gives back, and what it does not give back never comes again.
         (self.durable, self.durable_state) = (found.last, found.state);
         (self.submitted, self.submitted_state) = (found.last, found.state);
-        self.durable_snapshot = found.newest_snapshot.unwrap_or_default();
-        let mut kept: Vec<u64> = found.newest_snapshot.into_iter().collect();
+        let mut kept = found.snapshots;
+        self.durable_snapshot = kept.last().copied().unwrap_or_default();
         for n in found.last + 1..=UNTIL {
             self.submitted = n;
             let mut group = vec![append(n)];
