@@ -89,7 +89,8 @@ impl Node {
             }
             let promise = self.promise(request);
             let (term, repairing) = (self.persistent.current_term, self.is_repairing());
-            let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing };
+            let disk_full = self.disk_is_full();
+            let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing, disk_full };
             self.send(from, Message::HeartbeatResponse(response));
         }
     }
@@ -180,9 +181,14 @@ impl Node {
         let term = self.persistent.current_term;
         let answer = match message {
             Message::RequestVoteRequest(_) => Message::RequestVoteResponse(RequestVoteResponse { term, vote_granted: false }),
-            _ if message.is_from_leader() => {
-                Message::HeartbeatResponse(HeartbeatResponse { term, session: 0, round: 0, promise: None, repairing: false })
-            }
+            _ if message.is_from_leader() => Message::HeartbeatResponse(HeartbeatResponse {
+                term,
+                session: 0,
+                round: 0,
+                promise: None,
+                repairing: false,
+                disk_full: false,
+            }),
             // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.
             _ => return,
         };

@@ -156,6 +156,8 @@ pub struct HeartbeatResponse {
     pub promise: Option<Promise>,
     /// Whether the node repairs itself: then it confirms nothing.
     pub repairing: bool,
+    /// Whether the answering node's disk is full.
+    pub disk_full: bool,
 }
 
 /// Not to help anybody else to lead for a while (dissertation, §6.4.1).

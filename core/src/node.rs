@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::complaints::Complaints;
 use crate::config::{Config, ConfigError};
 use crate::detector::FailureDetector;
+use crate::disk_watch::DiskSpace;
 use crate::entry::Proposal;
 use crate::io::{Effect, Input, LogLevel, Operation, Rejected, Rejection};
 use crate::log::RaftLog;
@@ -51,6 +52,7 @@ pub struct Node {
     pub(crate) reported_leader: (Term, NodeId),
     pub(crate) counters: Counters,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) disk_space: DiskSpace,
     /// Until when this node helps nobody to lead.
     pub(crate) promised_until: Instant,
     pub(crate) done: Vec<Token>,
@@ -119,6 +121,7 @@ impl Node {
             reported_leader: (Term::NONE, NodeId::NONE),
             counters: Counters::default(),
             transfer: None,
+            disk_space: DiskSpace::default(),
             promised_until: Instant::default(),
             done: Vec::new(),
             complaints: Complaints::default(),
@@ -203,6 +206,7 @@ impl Node {
             Input::Transfer { token, to } => self.transfer(token, to),
             Input::ChangeMembership { token, change } => self.change_membership(token, change),
             Input::Persisted { ticket } => self.persisted(ticket),
+            Input::DiskSpace { full } => self.take_disk_space(full),
             Input::TakeSnapshot { token } => self.take_snapshot(token),
             Input::StateRead { piece, last } => self.state_read(&piece, last),
             Input::SnapshotWritten { id, end } => self.snapshot_written(id, end),

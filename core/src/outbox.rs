@@ -234,7 +234,14 @@ mod tests {
     }
 
     fn message(round: u64) -> Message {
-        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), session: 1, round, promise: None, repairing: false })
+        Message::HeartbeatResponse(HeartbeatResponse {
+            term: Term(1),
+            session: 1,
+            round,
+            promise: None,
+            repairing: false,
+            disk_full: false,
+        })
     }
 
     fn submit(outbox: &mut Outbox, log: &RaftLog) -> Vec<Effect> {

@@ -236,6 +236,7 @@ fn give_back(engine: &mut (dyn Engine<Ports> + Send), stored: StoredSnapshot) ->
 fn take_turn(engine: &mut (dyn Engine<Ports> + Send), contents: Contents) -> Result<(), EngineError> {
     let ports = engine.driver();
     let mut turn = Turn { persisted: contents.persisted, snapshots: contents.snapshots, received: contents.received, ..Turn::default() };
+    turn.disk_full = ports.take_disk_news();
     for request in contents.writes {
         ports.register_write(request, &mut turn.proposals);
     }

@@ -164,6 +164,7 @@ pub(super) fn exported_status(status: &Status) -> exported::NodeStatus {
         transfer_to: known(status.transfer_to),
         has_lease: status.has_lease,
         disk_waits_ms: whole_ms(status.disk_waits),
+        disk_full: status.disk_full,
         snapshots: exported_snapshots(&status.snapshots),
         repairing: status.repairing,
     }
@@ -236,6 +237,7 @@ pub(super) fn rejected(request: &Rejected) -> state_machine::Rejected {
         Rejection::Removed => state_machine::Rejection::Removed,
         Rejection::SnapshotUnderWay => state_machine::Rejection::SnapshotUnderWay,
         Rejection::SnapshotFailed => state_machine::Rejection::SnapshotFailed,
+        Rejection::DiskFull => state_machine::Rejection::DiskFull,
     };
     state_machine::Rejected { token: request.token.0, reason, leader: known(request.leader) }
 }

@@ -51,6 +51,7 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
                 round: near(bytes, 1),
                 promise,
                 repairing: bytes.number(8) == 0,
+                disk_full: bytes.number(8) == 0,
             })
         }
         11 => Message::CommitNotice(CommitNotice { term, commit_index: near_index(subject, bytes) }),

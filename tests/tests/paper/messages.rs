@@ -54,7 +54,7 @@ pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {
 }
 
 pub(crate) fn alive(term: u64, round: u64) -> Message {
-    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), session: 0, round, promise: None, repairing: false })
+    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), session: 0, round, promise: None, repairing: false, disk_full: false })
 }
 
 pub(crate) fn request_vote(term: u64, last: Place) -> Message {
