@@ -57,7 +57,7 @@ impl Node {
     /// Whether this node leads, and an entry more might have to wait until an operator has made space: on its own disk, or because no majority has space.
     pub(crate) fn lacks_space(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let has_space = |voter: NodeId| leader.peers.get(&voter).is_none_or(|progress| !progress.disk_full);
+        let has_space = |voter: NodeId| leader.peers.get(&voter).is_none_or(|progress| progress.disk_full != Some(true));
         (self.disk_is_full() || !self.membership.is_quorum(has_space)) && !self.config.has_bug(Bug::FullDiskTakesEntries)
     }
 
@@ -82,7 +82,8 @@ impl Node {
     fn leave_lead_to_space(&mut self) {
         let Ok(to) = self.successor(NodeId::NONE) else { return };
         let Role::Leader(leader) = &self.role else { return };
-        if leader.peers.get(&to).is_some_and(|progress| !progress.disk_full) {
+        // One that has yet to say so may be as full: the lead would go round and round.
+        if leader.peers.get(&to).is_some_and(|progress| progress.disk_full == Some(false)) {
             self.disk_space.next_try_at = self.now + self.config.election_timeout_max * TIMEOUTS_BETWEEN_TRIES;
             self.counters.disk_stalls += 1;
             self.begin_transfer(Token::NONE, to);

@@ -211,7 +211,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         progress.alive(now, self.config.heartbeat_interval);
-        progress.disk_full = response.disk_full;
+        progress.disk_full = Some(response.disk_full);
         if !self.accept_repair(from, response.repairing) || response.repairing {
             return;
         }

@@ -32,8 +32,8 @@ pub(crate) struct Progress {
     pub(crate) repairing: bool,
     /// The run in which it said so, as far as it has.
     pub(crate) repair_run: u64,
-    /// Whether its disk is full, by its last word.
-    pub(crate) disk_full: bool,
+    /// Whether its disk is full, by its last word to this leader.
+    pub(crate) disk_full: Option<bool>,
     /// Set if the peer is no member any more. It is served on for a while, so that it hears of that.
     pub(crate) leaving: Option<Leaving>,
     mode: Mode,
@@ -81,7 +81,7 @@ impl Progress {
             catch_up: CatchUp::new(last_index, now),
             repairing: false,
             repair_run: 0,
-            disk_full: false,
+            disk_full: None,
             leaving: None,
             mode: Mode::Probe { sent_at: None },
         }

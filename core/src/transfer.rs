@@ -57,7 +57,7 @@ impl Node {
         let heard = (leader.peers.iter())
             .filter(|(_, progress)| self.now.since(progress.heard_at) < self.config.election_timeout_min && !progress.repairing);
         let candidates = heard.filter(|(id, _)| if wanted.is_none() { may_lead(**id) } else { **id == wanted });
-        let best = candidates.max_by_key(|(_, progress)| (!progress.disk_full, progress.match_index, progress.heard_at));
+        let best = candidates.max_by_key(|(_, progress)| (progress.disk_full != Some(true), progress.match_index, progress.heard_at));
         best.map(|(id, _)| *id).ok_or(Rejection::TargetSilent)
     }
 

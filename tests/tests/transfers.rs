@@ -167,12 +167,28 @@ fn a_leader_whose_disk_is_full_hands_over_to_a_node_that_has_space() {
     fill(&mut cluster, &[NODE_2], true);
     assert_eq!(cluster.leader(), Some(NODE_1), "the leader has space, and so has a majority");
     fill(&mut cluster, &[NODE_1], true);
-    fill(&mut cluster, &[NODE_2], false);
+    assert_eq!(cluster.leader(), Some(NODE_3), "it alone has space");
+    let write = cluster.propose(NODE_1, "x");
     cluster.run(STEP * 10);
-    assert_eq!(cluster.leader(), Some(NODE_2), "it had no space before, and has now; node 3 may have been as good");
+    assert_eq!(cluster.outcome(write), Some(Outcome::Rejected(Rejection::DiskFull)), "no majority has");
+
+    fill(&mut cluster, &[NODE_1, NODE_2], false);
     let write = cluster.propose(NODE_1, "x");
     cluster.run(STEP * 10);
     assert!(matches!(cluster.outcome(write), Some(Outcome::Applied(_))));
+}
+
+#[test]
+fn where_all_disks_are_full_the_lead_does_not_go_round() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(NODE_1);
+    for id in cluster.ids() {
+        cluster.input(id, Input::DiskSpace { full: true });
+    }
+    cluster.run(10 * SECOND);
+    let leader = cluster.leader().expect("there is one");
+    let term = cluster.node(leader).expect("it is up").persistent_state().current_term;
+    assert!(term.0 <= 2, "one hand-over at most, from a leader that did not know: term {term}");
 }
 
 #[test]
@@ -180,7 +196,7 @@ fn without_space_on_a_majority_writes_are_refused_and_reads_go_on() {
     for full in [&[NODE_1, NODE_2, NODE_3][..], &[NODE_2, NODE_3]] {
         let mut cluster = Cluster::new(3);
         cluster.elect(NODE_1);
-        fill(&mut cluster, full, true);
+        full.iter().rev().for_each(|id| fill(&mut cluster, &[*id], true));
         let writes = [NODE_1, NODE_2].map(|id| cluster.propose(id, "x"));
         let reads = [NODE_1, NODE_3].map(|id| cluster.read(id));
         cluster.run(SECOND);
