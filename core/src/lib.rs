@@ -51,6 +51,7 @@ mod candidate;
 #[cfg(feature = "model-checking")]
 mod canonical;
 mod catch_up;
+mod chain;
 mod changes;
 pub mod cluster_config;
 mod complaints;
@@ -60,6 +61,7 @@ pub mod component;
 pub mod config;
 pub mod detector;
 mod disk_watch;
+mod encryption;
 pub mod entry;
 pub mod failover;
 pub mod fencing;
@@ -93,9 +95,11 @@ mod transfer;
 pub mod types;
 pub mod wire;
 
+pub use chain::{ChainError, ChainPoint, ChainSpan};
 pub use cluster_config::{ClusterConfig, ConfigState, MAX_LEARNERS, Member, MemberRole, MemberStatus, MembershipChange};
 pub use config::{Config, ConfigError, MAX_VOTERS};
 pub use detector::{FailureDetector, FailureEvent, HeartbeatConfig};
+pub use encryption::{Encryption, EncryptionStatus};
 pub use entry::{EntryKind, LogEntry, Origin, Payload, Proposal};
 pub use failover::{FailoverConfig, FailoverCoordinator, FailoverEvent};
 pub use fencing::{FencingToken, FencingTokenState, NotAToken, StaleToken};

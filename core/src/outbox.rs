@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::chain::ChainPoint;
 use crate::io::{Effect, LogLevel};
 use crate::log::RaftLog;
 use crate::message::{Envelope, Message};
@@ -17,7 +18,7 @@ pub(crate) struct Outbox {
     hard_state_changed: bool,
     unsaved_from: Option<LogIndex>,
     /// What the log on disk is to begin with from now on.
-    base: Option<EntryId>,
+    base: Option<(EntryId, Option<ChainPoint>)>,
     /// What it was told to begin with last.
     told_base: LogIndex,
     submitted: Ticket,
@@ -89,11 +90,11 @@ impl Outbox {
     }
 
     /// The log on disk need not go back further than this: a durable snapshot holds the rest.
-    pub(crate) fn compact(&mut self, base: EntryId) {
+    pub(crate) fn compact(&mut self, base: EntryId, point: Option<ChainPoint>) {
         // A snapshot from a leader may have come after one that is kept beside it.
         if base.index > self.told_base {
             self.told_base = base.index;
-            self.base = Some(base);
+            self.base = Some((base, point));
         }
     }
 
@@ -103,8 +104,8 @@ impl Outbox {
     }
 
     /// The log begins anew behind this entry, which a durable snapshot holds.
-    pub(crate) fn begin_at(&mut self, base: EntryId) {
-        self.compact(base);
+    pub(crate) fn begin_at(&mut self, base: EntryId, point: Option<ChainPoint>) {
+        self.compact(base, point);
         self.unsaved_from = None;
         self.durable_index = base.index;
         for submission in &mut self.under_way {
@@ -144,10 +145,10 @@ impl Outbox {
         if std::mem::take(&mut self.hard_state_changed) || base.is_some() {
             operations.push(wire::hard_state_operation(state));
         }
-        operations.extend(base.map(wire::compact_operation));
+        operations.extend(base.map(|(base, point)| wire::compact_operation(base, point)));
         if let Some(from) = self.unsaved_from.take() {
             let entries: Vec<_> = log.iter_from(from).collect();
-            operations.push(wire::append_operation(&entries));
+            operations.push(wire::append_operation(&entries, log.span(from.previous(), log.last().index)));
         }
         if !operations.is_empty() {
             self.submitted = self.submitted.next();
@@ -223,6 +224,7 @@ mod tests {
     use super::*;
     use crate::entry::{EntryKind, LogEntry};
     use crate::message::HeartbeatResponse;
+    use crate::sealing::KeyVersion;
     use crate::types::Term;
 
     fn log(length: u64) -> RaftLog {
@@ -234,7 +236,14 @@ mod tests {
     }
 
     fn message(round: u64) -> Message {
-        Message::HeartbeatResponse(HeartbeatResponse { term: Term(1), session: 1, round, promise: None, repairing: false })
+        Message::HeartbeatResponse(HeartbeatResponse {
+            term: Term(1),
+            session: 1,
+            round,
+            promise: None,
+            repairing: false,
+            key: KeyVersion::NONE,
+        })
     }
 
     fn submit(outbox: &mut Outbox, log: &RaftLog) -> Vec<Effect> {

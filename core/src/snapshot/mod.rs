@@ -23,6 +23,7 @@ mod taking;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::chain::ChainPoint;
 use crate::io::{Effect, LogLevel};
 use crate::node::Node;
 use crate::status::SnapshotStatus;
@@ -50,11 +51,21 @@ pub struct StoredSnapshot {
     pub bytes: u64,
 }
 
+/// A snapshot that this node counts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) id: EntryId,
+    pub(crate) bytes: u64,
+    /// Where the chain stands behind its last entry; none where the log is not sealed.
+    pub(crate) point: Option<ChainPoint>,
+}
+
 /// The snapshots of a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
+#[cfg_attr(feature = "model-checking", derive(Clone))]
 pub(crate) struct Snapshots {
     /// Those that are durable here and of use, the latest last.
-    kept: VecDeque<StoredSnapshot>,
+    kept: VecDeque<Kept>,
     /// The last entry of the one that this run has started from.
     restored: LogIndex,
     /// What storage was last told to retain.
@@ -76,7 +87,7 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// The last one.
-    pub(crate) fn latest(&self) -> Option<StoredSnapshot> {
+    pub(crate) fn latest(&self) -> Option<Kept> {
         self.kept.back().copied()
     }
 
@@ -110,7 +121,7 @@ impl Snapshots {
         self.latest().map_or(LogIndex::NONE, |stored| stored.id.index)
     }
 
-    fn keep(&mut self, stored: StoredSnapshot, keep: usize) {
+    fn keep(&mut self, stored: Kept, keep: usize) {
         self.kept.retain(|earlier| earlier.id != stored.id);
         self.kept.push_back(stored);
         while self.kept.len() > keep {
@@ -172,7 +183,10 @@ impl Node {
         if self.snapshots.kept.len() == self.config.snapshots.keep
             && let Some(oldest) = self.snapshots.kept.front()
         {
-            self.outbox.compact(oldest.id);
+            self.outbox.compact(oldest.id, oldest.point);
+            if let (Some(sealing), Some(point)) = (&mut self.sealing, oldest.point) {
+                sealing.oldest_needed = point.version;
+            }
         }
     }
 
