@@ -75,7 +75,7 @@ impl Reference {
             self.sessions.retain(|_, open| time.0 - open.heard_at < open.timeout);
         }
         match &entry.kind {
-            EntryKind::NoOp | EntryKind::Configuration(_) => {}
+            EntryKind::NoOp | EntryKind::Configuration(_) | EntryKind::KeyVersion(_) => {}
             EntryKind::Command { .. } => self.commands += 1,
             EntryKind::SessionCommand { stamp, payload, .. } => {
                 let Some(token) = attempt_of(payload) else {
