@@ -6,7 +6,7 @@
 //!
 //! [`crate::sealing`] has the primitives and formats, `chain` the links.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::chain::{Chain, ChainError, ChainPoint};
@@ -42,7 +42,7 @@ pub struct EncryptionStatus {
     pub version: KeyVersion,
     /// The versions that this node holds, in order.
     pub held: Vec<KeyVersion>,
-    /// The lowest version that anything is sealed with that this node keeps: those before it may be retired here.
+    /// The lowest version that anything is sealed with that this node would need after a crash: those before it may be retired here.
     pub oldest_needed: KeyVersion,
     /// The version that this node lacks, and waits for.
     pub missing: Option<KeyVersion>,
@@ -60,7 +60,7 @@ pub(crate) struct Sealing {
     /// Commands that this node has sealed itself, until they are applied: it need not open them.
     plain: VecDeque<(EntryId, Payload)>,
     missing: Option<Missing>,
-    /// The version where the log on disk begins.
+    /// The version where the log on disk began when this run did.
     pub(crate) oldest_needed: KeyVersion,
 }
 
@@ -227,7 +227,7 @@ impl Node {
         Some(EncryptionStatus {
             version: head.version,
             held: sealing.encryptor.keys().versions().collect(),
-            oldest_needed: sealing.oldest_needed,
+            oldest_needed: self.outbox.durable_base_version().unwrap_or(sealing.oldest_needed),
             missing: sealing.missing.map(|missing| missing.version),
             head_index: self.log.last().index,
             head,
@@ -294,11 +294,13 @@ impl Node {
             }
             return;
         }
-        let holds = |voter: &NodeId| match leader.peers.get(voter) {
+        let holds = |node: &NodeId| match leader.peers.get(node) {
             Some(progress) => progress.held_version == version,
             None => self.sealing.as_ref().is_some_and(|sealing| sealing.holds(version)),
         };
-        let lacking: Vec<_> = self.membership.voters().iter().filter(|voter| !holds(voter)).copied().collect();
+        // A leader that is about to be removed is no voter, and seals all the same.
+        let needed: BTreeSet<_> = self.membership.voters().iter().copied().chain([self.config.id]).collect();
+        let lacking: Vec<_> = needed.into_iter().filter(|node| !holds(node)).collect();
         if lacking.is_empty() {
             self.note(
                 LogLevel::Info,

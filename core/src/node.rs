@@ -29,7 +29,7 @@ use crate::sessions::Sessions;
 use crate::snapshot::{SnapshotError, Snapshots};
 use crate::status::{Counters, NodeState};
 use crate::transfer::Transfer;
-use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
+use crate::types::{EntryId, Instant, LogIndex, NodeId, Term, Ticket, Token};
 use crate::wire::{self, PersistentState, WireError};
 
 /// A Raft node without IO, clock or randomness of its own: equal inputs give equal effects.
@@ -232,8 +232,11 @@ impl Node {
     pub fn start(&mut self, now: Instant) -> Result<(), JournalError> {
         self.now = now;
         self.outbox = Outbox::new(self.log.last().index);
+        if let Some((_, missing)) = self.unreadable.take() {
+            return Err(missing.into()); // what could not be read leaves a gap, which is not the trouble
+        }
         self.join_snapshot_and_journal()?;
-        self.expect_keys()?;
+        self.expect_key_in_use()?;
         self.detector = Self::new_detector(&self.config, now);
         self.renew_promises();
         self.follow(NodeId::NONE);
@@ -247,10 +250,11 @@ impl Node {
         Ok(())
     }
 
-    /// Whether the keys are there that this log needs.
-    fn expect_keys(&mut self) -> Result<(), JournalError> {
-        if let Some((_, missing)) = self.unreadable.take() {
-            return Err(missing.into());
+    /// Whether the key is there that the next entry needs. A node without a log that waits for one may join a cluster whose first key was retired.
+    fn expect_key_in_use(&self) -> Result<(), JournalError> {
+        let may_stand = self.membership.voters().contains(&self.config.id) && !self.is_repairing();
+        if self.log.last() == EntryId::default() && !may_stand {
+            return Ok(());
         }
         let (Some(sealing), Some(end)) = (&self.sealing, self.log.chain_end()) else { return Ok(()) };
         Ok(sealing.expect_key(end.version)?)

@@ -9,6 +9,7 @@ use crate::chain::ChainPoint;
 use crate::io::{Effect, LogLevel};
 use crate::log::RaftLog;
 use crate::message::{Envelope, Message};
+use crate::sealing::KeyVersion;
 use crate::types::{EntryId, GroupId, Instant, LogIndex, NodeId, Ticket};
 use crate::wire::{self, PersistentState};
 
@@ -25,6 +26,8 @@ pub(crate) struct Outbox {
     durable: Ticket,
     durable_index: LogIndex,
     under_way: VecDeque<Submission>,
+    /// The version of the key where the log on disk begins, since a beginning of this run is durable.
+    durable_base_version: Option<KeyVersion>,
     /// Since when storage has completed nothing of what is under way.
     waiting_since: Option<Instant>,
     /// Messages that speak for what has changed since the last submission.
@@ -38,6 +41,8 @@ struct Submission {
     ticket: Ticket,
     /// What is durable of the log as it is now, once this submission is.
     last_index: LogIndex,
+    /// The version of the key where the log on disk begins from then on, if it says so.
+    base_version: Option<KeyVersion>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +64,7 @@ impl Outbox {
             durable: Ticket::NONE,
             durable_index,
             under_way: VecDeque::new(),
+            durable_base_version: None,
             waiting_since: None,
             fresh: Vec::new(),
             held: VecDeque::new(),
@@ -68,6 +74,12 @@ impl Outbox {
     /// The last index that is durable.
     pub(crate) fn durable_index(&self) -> LogIndex {
         self.durable_index
+    }
+
+    /// The version of the key where the log on disk begins; none before this run has told where that is, durably. Not before then are earlier versions of no more use: a
+    /// crash brings back what they opened.
+    pub(crate) fn durable_base_version(&self) -> Option<KeyVersion> {
+        self.durable_base_version
     }
 
     /// Since when nothing has become durable, although something waits to.
@@ -134,6 +146,7 @@ impl Outbox {
         }
         while let Some(submission) = self.under_way.pop_front_if(|submission| submission.ticket <= ticket) {
             self.durable_index = self.durable_index.max(submission.last_index);
+            self.durable_base_version = submission.base_version.or(self.durable_base_version);
         }
         true
     }
@@ -145,6 +158,7 @@ impl Outbox {
         if std::mem::take(&mut self.hard_state_changed) || base.is_some() {
             operations.push(wire::hard_state_operation(state));
         }
+        let base_version = base.and_then(|(_, point)| point).map(|point| point.version);
         operations.extend(base.map(|(base, point)| wire::compact_operation(base, point)));
         if let Some(from) = self.unsaved_from.take() {
             let entries: Vec<_> = log.iter_from(from).collect();
@@ -153,7 +167,7 @@ impl Outbox {
         if !operations.is_empty() {
             self.submitted = self.submitted.next();
             self.waiting_since = self.waiting_since.or(Some(now));
-            self.under_way.push_back(Submission { ticket: self.submitted, last_index: log.last().index });
+            self.under_way.push_back(Submission { ticket: self.submitted, last_index: log.last().index, base_version });
             effects.push(Effect::Persist { ticket: self.submitted, operations });
         }
         let until = self.submitted;
@@ -224,7 +238,6 @@ mod tests {
     use super::*;
     use crate::entry::{EntryKind, LogEntry};
     use crate::message::HeartbeatResponse;
-    use crate::sealing::KeyVersion;
     use crate::types::Term;
 
     fn log(length: u64) -> RaftLog {

@@ -184,9 +184,7 @@ impl Node {
             && let Some(oldest) = self.snapshots.kept.front()
         {
             self.outbox.compact(oldest.id, oldest.point);
-            if let (Some(sealing), Some(point)) = (&mut self.sealing, oldest.point) {
-                sealing.oldest_needed = point.version;
-            }
+            self.forget_earlier_versions(*oldest);
         }
     }
 
@@ -199,6 +197,14 @@ impl Node {
         self.log.compact_to(tail.min(most));
         if self.log.bytes() > self.config.max_log_bytes / 4 {
             self.log.compact_to(most);
+        }
+    }
+
+    /// What the log on disk needs no more, of an earlier version of the key, goes from memory too: who got it might lack the key, which may be retired.
+    fn forget_earlier_versions(&mut self, oldest: Kept) {
+        let base = self.log.point_at(self.log.base().index);
+        if base.map(|point| point.version) < oldest.point.map(|point| point.version) {
+            self.log.compact_to(oldest.id.index.min(self.outbox.durable_index()).min(self.log.applied_index()));
         }
     }
 
