@@ -5,6 +5,7 @@
 //! things at once, for tests that care about one fault and want the rest to work.
 
 mod effects;
+mod keys;
 mod sessions;
 mod stories;
 mod vault;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Applied, Committed, Config, FailureEvent, Input, Instant, LogIndex, LogLevel, MemberStatus, MembershipChange, Node, NodeId, NodeState,
-    Operation, Payload, Rejected, Rejection, Reply, Term, Ticket, Token, wire,
+    Applied, Committed, Config, EntryId, FailureEvent, Input, Instant, JournalError, KeyRing, KeyVersion, LogIndex, LogLevel, MemberStatus,
+    MembershipChange, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection, Reply, Term, Ticket, Token, wire,
 };
 
 use crate::disk::{Disk, Image, Remains};
+pub use keys::{encryption, key_of, lacking, ring_of};
 pub use vault::Vault;
 
 /// Nodes, and what is between them.
@@ -32,6 +34,8 @@ pub struct Cluster {
     outcomes: BTreeMap<Token, Outcome>,
     events: Vec<Event>,
     digest: DefaultHasher,
+    /// Where the random bytes of sealed nodes' starts come from.
+    boots: fastrand::Rng,
 }
 
 /// A node and its machine.
@@ -44,6 +48,10 @@ pub struct Member {
     pub disk: Disk,
     /// Its snapshots.
     pub vault: Vault,
+    /// What its source of keys holds. Its node has what was there when it last looked.
+    pub keys: KeyRing,
+    /// The version that its node has asked for, until it is answered.
+    pub wanted_key: Option<KeyVersion>,
     /// Its state machine: what was applied, by this run or by those before its snapshot.
     pub machine: Vec<Committed>,
     /// Results that the node wants, and has not been given: of each command, how many its machine has carried out with it.
@@ -102,6 +110,12 @@ pub enum Event {
     Restored(NodeId, Vec<Committed>),
     /// It did something else about its snapshots: this.
     Snapshots(NodeId, String),
+    /// It wrote this part of a snapshot, which begins so far from its beginning.
+    WroteSnapshot(NodeId, EntryId, u64, Vec<u8>),
+    /// It asked for this version of the key.
+    WantsKey(NodeId, KeyVersion),
+    /// It does nothing any more, since this does not match.
+    Diverged(NodeId, String),
     /// It has repaired itself.
     Repaired(NodeId),
 }
@@ -144,10 +158,14 @@ impl Cluster {
             outcomes: BTreeMap::new(),
             events: Vec::new(),
             digest: DefaultHasher::new(),
+            boots: fastrand::Rng::with_seed(0),
         };
         for &id in &voters {
             let mut config = Config { seed: id, ..Config::new(id, voters.clone()) };
             configure(&mut config);
+            if id == 1 {
+                cluster.boots = fastrand::Rng::with_seed(config.seed);
+            }
             cluster.put_up(config);
         }
         cluster
@@ -164,7 +182,20 @@ impl Cluster {
         let (disk, vault, machine, clock) = (Disk::default(), Vault::default(), Vec::new(), Instant(1_000_000_000));
         self.members.insert(
             id,
-            Member { config, node: None, disk, vault, machine, results: Vec::new(), lost: None, clock, told, disk_stalled: false },
+            Member {
+                keys: config.encryption.as_ref().map(|encryption| encryption.keys.clone()).unwrap_or_default(),
+                wanted_key: None,
+                config,
+                node: None,
+                disk,
+                vault,
+                machine,
+                results: Vec::new(),
+                lost: None,
+                clock,
+                told,
+                disk_stalled: false,
+            },
         );
         self.restart(id);
     }
@@ -392,14 +423,22 @@ impl Cluster {
     /// # Panics
     /// If it can't start from that: a bug.
     pub fn restart(&mut self, id: NodeId) {
+        self.try_restart(id).unwrap_or_else(|error| panic!("node {id} can't start from its own disk: {error}"));
+    }
+
+    /// Starts a node that is down with what its disk has kept, if it can.
+    ///
+    /// # Errors
+    /// What is missing, or does not match. The node stays down.
+    pub fn try_restart(&mut self, id: NodeId) -> Result<(), JournalError> {
+        self.draw_boot(id);
         let member = self.member_mut(id);
-        let (mut node, effects) = member.vault.restore(&member.config);
-        for operation in member.disk.journal() {
-            node.recover(operation.clone()).unwrap_or_else(|error| panic!("node {id} can't start from its own journal: {error}"));
-        }
-        node.start(member.clock).unwrap_or_else(|error| panic!("node {id} can't start from its own disk: {error}"));
+        let (mut node, effects) = member.vault.restore(&member.config)?;
+        member.disk.journal().iter().try_for_each(|operation| node.recover(operation.clone()))?;
+        node.start(member.clock)?;
         member.node = Some(node);
         effects.into_iter().for_each(|effect| self.carry_out(id, effect));
+        Ok(())
     }
 
     pub(crate) fn next_token(&mut self) -> Token {

@@ -22,6 +22,9 @@ struct Options {
     /// Nodes that wait to be added, up to 2; without it, 0 to 2 by the seed. Without any, the members stay what they are.
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=2))]
     spares: Option<u64>,
+    /// Whether the log is sealed; without it, for a third of the seeds.
+    #[arg(long)]
+    sealed: Option<bool>,
     /// Steps of a run, before everything is mended.
     #[arg(long, default_value_t = 1000)]
     steps: u32,
@@ -37,8 +40,8 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let Options { seeds, from, nodes, spares, steps, trace, bug, clients_only } = Options::parse();
-    let settings = Settings { seed: from, nodes, spares, steps, bug, clients_only };
+    let Options { seeds, from, nodes, spares, sealed, steps, trace, bug, clients_only } = Options::parse();
+    let settings = Settings { seed: from, nodes, spares, sealed, steps, bug, clients_only };
     if trace {
         return show(settings);
     }

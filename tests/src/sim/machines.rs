@@ -233,6 +233,7 @@ impl World<'_> {
             return;
         }
         self.coverage.hit(Rare::DamagedSnapshots);
+        self.coverage.hit_if(self.safe.is_some(), Rare::DamagedSealedSnapshots);
         self.trace.detail(|| format!("snapshot {} of node {id} is damaged", newest.id));
         let bit = self.rng.usize(..usize::try_from(newest.bytes).expect("it is small") * 8);
         self.cluster.member_mut(id).vault.flip(newest.id, bit);
@@ -279,8 +280,13 @@ impl World<'_> {
         }
         self.trace.detail(|| format!("node {id}"));
         self.new_clock(id);
-        self.cluster.restart(id);
-        self.tick(id)
+        match self.cluster.try_restart(id) {
+            Ok(()) => {
+                self.coverage.hit_if(self.has_retired_keys(), Rare::StartsAfterRetirement);
+                self.tick(id)
+            }
+            Err(error) => self.take_failed_start(id, &error),
+        }
     }
 
     pub(super) fn new_clock(&mut self, id: NodeId) {

@@ -55,7 +55,7 @@ struct Attempt {
 
 /// The command of an attempt: its request, and as many dots as `bytes` asks for.
 pub(super) fn session_command_of(token: Token, bytes: usize) -> Vec<u8> {
-    format!("{:.<bytes$}", format!("={token}.")).into_bytes()
+    format!("{:.<bytes$}", format!("={token}.plaintext.")).into_bytes()
 }
 
 /// The request of an attempt.
