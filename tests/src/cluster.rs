@@ -5,7 +5,9 @@
 //! things at once, for tests that care about one fault and want the rest to work.
 
 mod effects;
+mod events;
 mod keys;
+mod machines;
 mod sessions;
 mod stories;
 mod vault;
@@ -17,11 +19,12 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Applied, Committed, Config, EntryId, FailureEvent, Input, Instant, JournalError, KeyRing, KeyVersion, LogIndex, LogLevel, MemberStatus,
-    MembershipChange, Node, NodeId, NodeState, Operation, Payload, Rejected, Rejection, Reply, Term, Ticket, Token, wire,
+    Applied, Committed, Config, Input, Instant, KeyRing, KeyVersion, LogIndex, MemberStatus, MembershipChange, Node, NodeId, NodeState,
+    Payload, Ticket, Token, wire,
 };
 
-use crate::disk::{Disk, Image, Remains};
+use crate::disk::{Disk, Image};
+pub use events::{Event, Outcome};
 pub use keys::{encryption, key_of, lacking, ring_of};
 pub use vault::Vault;
 
@@ -64,60 +67,6 @@ pub struct Member {
     pub told: (LogIndex, Vec<MemberStatus>),
     /// While true, [`Cluster::settle`] leaves its disk alone.
     pub disk_stalled: bool,
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The proposal was applied where it was made: its client is told.
-    Applied(LogIndex),
-    /// The node's sessions answered: a command with what it gave here first, a change with its session.
-    Replied(LogIndex),
-    /// The read was served from a state that had applied up to here.
-    Served(LogIndex),
-    /// What it wanted has happened.
-    Done,
-    /// It came to nothing, or may have.
-    Rejected(Rejection),
-}
-
-/// What a node did, in the order in which it did it.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// It sent this.
-    Sent(Rc<Envelope>),
-    /// It handed operations to its disk.
-    Submitted(NodeId, Ticket, Vec<Operation>),
-    /// It applied this.
-    Applied(NodeId, Vec<Committed>),
-    /// Its sessions answered these.
-    Replied(NodeId, Vec<Reply>),
-    /// It served these reads.
-    Served(NodeId, Vec<Token>),
-    /// What these wanted has happened.
-    Done(NodeId, Vec<Token>),
-    /// It turned these down.
-    Rejected(NodeId, Vec<Rejected>),
-    /// It told its host who is a member, by a configuration of this version.
-    Members(NodeId, LogIndex, Vec<MemberStatus>),
-    /// It said this.
-    Noted(NodeId, LogLevel, String),
-    /// It changed its mind about a peer.
-    Judged(NodeId, FailureEvent),
-    /// It knows of this leader of this term, or of none any more.
-    Follows(NodeId, Term, NodeId),
-    /// Its state is that of a snapshot: what these have made of it.
-    Restored(NodeId, Vec<Committed>),
-    /// It did something else about its snapshots: this.
-    Snapshots(NodeId, String),
-    /// It wrote this part of a snapshot, which begins so far from its beginning.
-    WroteSnapshot(NodeId, EntryId, u64, Vec<u8>),
-    /// It asked for this version of the key.
-    WantsKey(NodeId, KeyVersion),
-    /// It does nothing any more, since this does not match.
-    Diverged(NodeId, String),
-    /// It has repaired itself.
-    Repaired(NodeId),
 }
 
 /// A message under way.
@@ -384,61 +333,6 @@ impl Cluster {
     /// Mends all links.
     pub fn heal(&mut self) {
         self.cut.clear();
-    }
-
-    /// A node's machine loses its power. Memory is gone, and all but the first `keep` operations that were not durable.
-    pub fn crash(&mut self, id: NodeId, keep: usize) -> Remains {
-        let member = self.member_mut(id);
-        member.node = None;
-        member.machine.clear();
-        member.results.clear();
-        member.vault.crash(keep.is_multiple_of(2));
-        member.config.seed += 1000; // a new run draws new numbers
-        member.disk.crash(keep)
-    }
-
-    /// A node that is down loses its disk as well: from here on it is a blank one that waits to be added.
-    pub fn wipe(&mut self, id: NodeId) {
-        let member = self.member_mut(id);
-        assert!(member.node.is_none(), "node {id} is up");
-        (member.disk, member.vault) = (Disk::default(), Vault::default());
-        member.config.voters.clear();
-    }
-
-    /// A node that is down finds its log damaged, and perhaps its snapshots: it starts to repair itself.
-    pub fn damage(&mut self, id: NodeId, snapshots_too: bool) {
-        let member = self.member_mut(id);
-        assert!(member.node.is_none(), "node {id} is up");
-        let held = member.vault.newest().map_or(LogIndex::NONE, |(id, _)| id.index);
-        member.lost.get_or_insert_with(|| (held, member.disk.durable().clone()));
-        member.disk.lose_log();
-        if snapshots_too {
-            member.vault.lose_all();
-        }
-        member.config.repair = true;
-    }
-
-    /// Starts a node that is down with what its disk has kept.
-    ///
-    /// # Panics
-    /// If it can't start from that: a bug.
-    pub fn restart(&mut self, id: NodeId) {
-        self.try_restart(id).unwrap_or_else(|error| panic!("node {id} can't start from its own disk: {error}"));
-    }
-
-    /// Starts a node that is down with what its disk has kept, if it can.
-    ///
-    /// # Errors
-    /// What is missing, or does not match. The node stays down.
-    pub fn try_restart(&mut self, id: NodeId) -> Result<(), JournalError> {
-        self.draw_boot(id);
-        let member = self.member_mut(id);
-        let (mut node, effects) = member.vault.restore(&member.config)?;
-        member.disk.journal().iter().try_for_each(|operation| node.recover(operation.clone()))?;
-        node.start(member.clock)?;
-        member.node = Some(node);
-        effects.into_iter().for_each(|effect| self.carry_out(id, effect));
-        Ok(())
     }
 
     pub(crate) fn next_token(&mut self) -> Token {

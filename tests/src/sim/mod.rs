@@ -135,7 +135,7 @@ impl Settings {
     /// Whether the log is sealed.
     #[must_use]
     pub fn sealed(&self) -> bool {
-        self.sealed.unwrap_or(self.seed % 3 == 0)
+        self.sealed.unwrap_or(self.seed.is_multiple_of(3))
     }
 }
 
