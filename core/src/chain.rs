@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::entry::{EntryKind, LogEntry};
+use crate::planted::Bug;
 use crate::sealing::{
     ChainLink, ChainedEntry, EncryptedPayload, KeyRing, KeyVersion, LogIntegrityVerifier, LogName, MissingKey, SealingError,
 };
@@ -106,6 +107,7 @@ pub(crate) struct Chain {
     links: VecDeque<ChainLink>,
     /// The entries behind the base that change the version, and to what.
     switches: VecDeque<(LogIndex, KeyVersion)>,
+    bug: Option<Bug>,
 }
 
 /// The version that a log begins with.
@@ -116,12 +118,12 @@ impl Chain {
     ///
     /// # Errors
     /// There is no key at all.
-    pub(crate) fn new(log: LogName, keys: &KeyRing) -> Result<Self, MissingKey> {
+    pub(crate) fn new(log: LogName, keys: &KeyRing, bug: Option<Bug>) -> Result<Self, MissingKey> {
         let newest = keys.versions().last().unwrap_or(FIRST);
         let genesis = LogIntegrityVerifier::new(&log, keys, newest)?.genesis();
         let base = ChainPoint { link: genesis, version: FIRST };
-        let mut chain =
-            Self { log, verifiers: BTreeMap::new(), base, base_index: LogIndex::NONE, links: VecDeque::new(), switches: VecDeque::new() };
+        let (links, switches) = (VecDeque::new(), VecDeque::new());
+        let mut chain = Self { log, verifiers: BTreeMap::new(), base, base_index: LogIndex::NONE, links, switches, bug };
         chain.take_keys(keys);
         Ok(chain)
     }
@@ -175,6 +177,11 @@ impl Chain {
             links.push(at.link);
         }
         Ok(links)
+    }
+
+    /// Whether links that entries bring count for nothing: a planted bug.
+    pub(crate) fn believes_all(&self) -> bool {
+        self.bug == Some(Bug::LinksUnchecked)
     }
 
     /// Whether entries lead from the one link of a span to its other, by somebody who has the key.

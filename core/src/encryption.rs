@@ -15,6 +15,7 @@ use crate::entry::{EntryKind, Payload};
 use crate::io::{Effect, LogLevel, Rejection};
 use crate::log::RaftLog;
 use crate::node::Node;
+use crate::planted::Bug;
 use crate::role::Role;
 use crate::sealing::{
     Boot, EncryptedPayload, EntryEncryptor, KeyRing, KeyVersion, LogName, MissingKey, SealingError, SnapshotKeys, SnapshotSealer,
@@ -57,6 +58,7 @@ pub struct EncryptionStatus {
 #[cfg_attr(feature = "model-checking", derive(Clone))]
 pub(crate) struct Sealing {
     encryptor: EntryEncryptor,
+    bug: Option<Bug>,
     /// Commands that this node has sealed itself, until they are applied: it need not open them.
     plain: VecDeque<(EntryId, Payload)>,
     missing: Option<Missing>,
@@ -91,13 +93,14 @@ impl Sealing {
         let wrong = |field, error: String, expected: &str| ConfigError { field, got: error, expected: expected.to_owned() };
         let name = LogName::new(cluster.clone(), config.group);
         let name = name.map_err(|_| wrong("encryption.cluster", format!("{} bytes long", cluster.len()), "at most 255 bytes"))?;
-        let chain = Chain::new(name.clone(), keys).map_err(|_| {
+        let boot = if config.has_bug(Bug::BootShared) { Boot([7; 16]) } else { *boot };
+        let chain = Chain::new(name.clone(), keys, config.bug()).map_err(|_| {
             wrong("encryption.keys", "empty".to_owned(), "every version that the log is sealed with: version 1 for a new log")
         })?;
-        let encryptor = EntryEncryptor::new(name, config.id, *boot, keys.clone())
+        let encryptor = EntryEncryptor::new(name, config.id, boot, keys.clone())
             .map_err(|_| wrong("encryption.boot", "all zeros".to_owned(), "16 bytes from the system's random source"))?;
         let oldest_needed = chain.end().version;
-        let sealing = Self { encryptor, plain: VecDeque::new(), missing: None, oldest_needed };
+        let sealing = Self { encryptor, bug: config.bug(), plain: VecDeque::new(), missing: None, oldest_needed };
         Ok((Some(sealing), RaftLog::sealed(chain)))
     }
 
@@ -114,9 +117,14 @@ impl Sealing {
 
     fn seal(&mut self, id: EntryId, version: KeyVersion, payload: &Payload) -> Result<Payload, SealingError> {
         self.encryptor.use_version(version)?;
-        let sealed = self.encryptor.seal(id, payload)?.into_bytes();
+        let sealed = self.encryptor.seal(self.place(id), payload)?.into_bytes();
         self.plain.push_back((id, payload.clone()));
         Ok(sealed)
+    }
+
+    /// What a payload is bound to.
+    fn place(&self, id: EntryId) -> EntryId {
+        if self.bug == Some(Bug::SealedForNoPlace) { EntryId::default() } else { id }
     }
 
     /// The command of an entry that is to be applied.
@@ -126,7 +134,12 @@ impl Sealing {
                 return Ok(plain);
             }
         }
-        self.encryptor.open(id, &EncryptedPayload::parse(payload.clone())?)
+        let sealed = EncryptedPayload::parse(payload.clone())?;
+        let newest = self.encryptor.keys().versions().last();
+        if self.bug == Some(Bug::EarlierKeysForgotten) && newest > Some(sealed.header().version) {
+            return Err(SealingError::NoVersion);
+        }
+        self.encryptor.open(self.place(id), &sealed)
     }
 
     fn holds(&self, version: KeyVersion) -> bool {
@@ -166,6 +179,9 @@ impl Node {
     pub(crate) fn refuse_entries(&mut self, from: NodeId, error: &ChainError) {
         match error {
             ChainError::MissingKey(missing) => self.lack_key(from, missing),
+            ChainError::Diverged { .. } if self.config.has_bug(Bug::DivergenceOverwritten) => {
+                self.log.truncate_from(self.log.commit_index().next());
+            }
             ChainError::Diverged { .. } => self.diverge(format!("node {from}'s log and this one's are not one log: {error}")),
             _ => self.refuse(from, &error.to_string()),
         }
@@ -207,9 +223,18 @@ impl Node {
             refused.extend(taken.err());
         }
         self.log.take_keys(sealing.encryptor.keys());
+        let shown: Vec<_> = keys
+            .versions()
+            .filter(|_| self.config.has_bug(Bug::KeyInLine))
+            .filter_map(|version| keys.get(version).ok())
+            .map(|key| *key.as_bytes())
+            .collect();
         let found = |missing: &mut Missing| sealing.encryptor.keys().get(missing.version).is_ok();
         if let Some(Missing { version, .. }) = sealing.missing.take_if(found) {
             self.note(LogLevel::Info, format!("version {version} of the key is there"));
+        }
+        if !shown.is_empty() {
+            self.note(LogLevel::Debug, format!("keys: {shown:02x?}"));
         }
         for error in refused {
             self.note(LogLevel::Error, format!("a key of the host is not taken: {error}"));
@@ -227,7 +252,7 @@ impl Node {
         Some(EncryptionStatus {
             version: head.version,
             held: sealing.encryptor.keys().versions().collect(),
-            oldest_needed: self.outbox.durable_base_version().unwrap_or(sealing.oldest_needed),
+            oldest_needed: self.outbox.durable_base_version(self.config.has_bug(Bug::KeyRetiredEarly)).unwrap_or(sealing.oldest_needed),
             missing: sealing.missing.map(|missing| missing.version),
             head_index: self.log.last().index,
             head,
@@ -298,9 +323,10 @@ impl Node {
             Some(progress) => progress.held_version == version,
             None => self.sealing.as_ref().is_some_and(|sealing| sealing.holds(version)),
         };
+        let unasked = self.config.has_bug(Bug::KeyChangedUnasked);
         // A leader that is about to be removed is no voter, and seals all the same.
         let needed: BTreeSet<_> = self.membership.voters().iter().copied().chain([self.config.id]).collect();
-        let lacking: Vec<_> = needed.into_iter().filter(|node| !holds(node)).collect();
+        let lacking: Vec<_> = needed.into_iter().filter(|node| !holds(node) && (*node == self.config.id || !unasked)).collect();
         if lacking.is_empty() {
             self.note(
                 LogLevel::Info,

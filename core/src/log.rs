@@ -292,7 +292,7 @@ impl RaftLog {
         let (held, new) = entries.split_at(links.len());
         let from = chain.point_at(held.last().map_or(prev, |entry| entry.id.index)).expect("callers look for the entry before");
         links.extend(chain.links_from(from, new)?);
-        if chain.point_at(prev) == Some(span.before) && *links.last().unwrap_or(&from.link) == span.last {
+        if chain.believes_all() || chain.point_at(prev) == Some(span.before) && *links.last().unwrap_or(&from.link) == span.last {
             return Ok(links);
         }
         let last = entries.last().map_or(prev, |entry| entry.id.index);

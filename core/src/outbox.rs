@@ -77,9 +77,10 @@ impl Outbox {
     }
 
     /// The version of the key where the log on disk begins; none before this run has told where that is, durably. Not before then are earlier versions of no more use: a
-    /// crash brings back what they opened.
-    pub(crate) fn durable_base_version(&self) -> Option<KeyVersion> {
-        self.durable_base_version
+    /// crash brings back what they opened. With `early`, a planted bug, what is under way counts.
+    pub(crate) fn durable_base_version(&self, early: bool) -> Option<KeyVersion> {
+        let told = self.under_way.iter().rev().filter(|_| early).find_map(|submission| submission.base_version);
+        told.or(self.durable_base_version)
     }
 
     /// Since when nothing has become durable, although something waits to.

@@ -330,14 +330,19 @@ impl SnapshotReader {
         let whole = BEFORE + length + AFTER;
         let Some((covered, sum)) = self.rest().get(..whole).and_then(<[u8]>::split_last_chunk::<AFTER>) else { return Ok(None) };
         let (kind, mut payload, got) = (covered[4], covered[BEFORE..].to_vec(), u32::from_le_bytes(*sum));
-        let id = match (self.last, kind) {
-            (Some(last), _) => last,
+        let (id, seal) = match (self.last, kind) {
+            (Some(last), _) => (last, None),
             (None, HEADER) => self.read_header(&payload)?,
             (None, _) => return Err(SnapshotError::Frame { frame: 0, got: format!("of kind {kind}"), expected: "a header" }),
         };
         let expected = checksum(id, self.frames, &self.rest()[..whole - AFTER]);
         if got != expected {
             return Err(SnapshotError::Damaged { frame: self.frames, got, expected });
+        }
+        if let (Some(seal), Some(keys)) = (seal, &self.keys) {
+            // Not before the checksum is right: a damaged version is not a missing key.
+            self.opener = Some(keys.opener(id, &seal)?);
+            self.last = Some(id);
         }
         if let Some(opener) = self.opener.as_mut().filter(|_| self.frames > 0) {
             let opened = opener.open(&payload)?;
@@ -354,21 +359,19 @@ impl SnapshotReader {
         Ok(Some((kind, payload)))
     }
 
-    /// Its checksum is yet to be looked at: it covers what the header itself says.
-    fn read_header(&mut self, payload: &[u8]) -> Result<EntryId, SnapshotError> {
+    /// The last entry, and the header of the seal where there is one. Its checksum is yet to be looked at: it covers what the header itself says.
+    fn read_header(&mut self, payload: &[u8]) -> Result<(EntryId, Option<Vec<u8>>), SnapshotError> {
         let mixed = |got, expected| Err(SnapshotError::Mixed { got, expected });
         match (&self.keys, payload.first() == Some(&SEALED_VERSION)) {
-            (None, false) => self.take_metadata(wire::decode("snapshot's header", VERSION, payload)?),
+            (None, false) => Ok((self.take_metadata(wire::decode("snapshot's header", VERSION, payload)?)?, None)),
             (None, true) => mixed("sealed", "not sealed"),
             (Some(_), false) if payload.first() == Some(&VERSION) => mixed("not sealed", "sealed"),
-            (Some(keys), _) => {
+            (Some(_), _) => {
                 let SealedHeader { last, seal } = wire::decode("snapshot's header", SEALED_VERSION, payload)?;
                 if let Some(expected) = self.expected.filter(|expected| *expected != last) {
                     return Err(SnapshotError::Foreign { got: last, expected });
                 }
-                self.opener = Some(keys.opener(last, &seal)?);
-                self.last = Some(last);
-                Ok(last)
+                Ok((last, Some(seal)))
             }
         }
     }

@@ -46,7 +46,7 @@ use trace::Trace;
 use world::World;
 
 /// The bugs that can be put in, by their rows in the list of hazards, or by what they spoil.
-pub const BUGS: [(&str, Bug); 11] = [
+pub const BUGS: [(&str, Bug); 14] = [
     ("h01", Bug::AckNamesOwnLast),
     ("h02", Bug::TruncateAlways),
     ("h03", Bug::CommitEarlierTerms),
@@ -56,6 +56,9 @@ pub const BUGS: [(&str, Bug); 11] = [
     ("h12-opening", Bug::ReadBeforeFirstCommit),
     ("h12-transfer", Bug::KeepLeaseInTransfer),
     ("h14", Bug::AckBeforeDurable),
+    ("h50", Bug::BootShared),
+    ("h52", Bug::EarlierKeysForgotten),
+    ("key-retired-early", Bug::KeyRetiredEarly),
     ("exactly-once", Bug::RepeatCarriedOut),
     ("session-expiry", Bug::ExpireByOwnClock),
 ];
