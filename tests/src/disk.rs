@@ -73,6 +73,11 @@ impl Disk {
         self.keep(state);
     }
 
+    /// Somebody changes what is durable. What [`Self::durable`] tells stays what it was.
+    pub fn tamper(&mut self, change: impl FnOnce(&mut Vec<Operation>)) {
+        change(&mut self.journal);
+    }
+
     /// What is durable, in its order.
     #[must_use]
     pub fn journal(&self) -> &[Operation] {

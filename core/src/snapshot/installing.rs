@@ -280,6 +280,9 @@ impl Node {
         let Some(receiving) = self.snapshots.receiving.take_if(|receiving| receiving.stored) else { return };
         let id = receiving.id;
         let point = receiving.check.metadata().and_then(|metadata| metadata.chain);
+        if self.log.contains(id) && self.log.point_at(id.index) != point {
+            return self.diverge(format!("snapshot {id} and the log are not of one log, and both were written with the cluster's key"));
+        }
         self.snapshots.keep(Kept { id, bytes: receiving.check.bytes(), point }, self.config.snapshots.keep);
         if id.index <= self.log.commit_index() && !self.config.has_bug(Bug::LateSnapshotCounts) {
             self.compact();

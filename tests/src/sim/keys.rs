@@ -144,9 +144,9 @@ impl World<'_> {
     /// A node could not start: right if its machine lacks a key that is in use, and that the node names.
     pub(super) fn take_failed_start(&mut self, id: NodeId, error: &JournalError) -> Check {
         let held: Vec<_> = self.cluster.member(id).keys.versions().collect();
-        let oldest = self.safe.as_ref().map_or(0, |safe| safe.oldest);
+        let in_use: Vec<_> = self.safe.as_ref().map(|safe| safe.versions().collect()).unwrap_or_default();
         match lacking(error) {
-            Some(wanted) if !held.contains(&wanted) && wanted.0 >= oldest => {
+            Some(wanted) if !held.contains(&wanted) && in_use.contains(&wanted) => {
                 self.coverage.hit(Rare::StartsWithoutKey);
                 self.trace.detail(|| format!("node {id} can't start: {error}"));
                 Ok(())
