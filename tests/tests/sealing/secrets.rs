@@ -35,7 +35,7 @@ fn a_command_is_found_in_no_journal_no_snapshot_and_no_entry_on_its_way() {
         assert!(!holds(&bytes, secret));
     }
     assert!(seen > 50 && cluster.member(NODE_3).vault.newest().is_some_and(|(_, bytes)| !holds(bytes, secret)));
-    assert!(cluster.member(NODE_3).machine.iter().all(|committed| committed.command == &secret[..]), "machines read it");
+    assert!(cluster.member(NODE_3).machine.iter().all(|committed| committed.command == secret[..]), "machines read it");
 }
 
 /// Indexes are written again in later terms, nodes start again and again: whatever they seal has a key and nonce of its own.
