@@ -273,3 +273,6 @@ fn chained<'a>(entry: &'a LogEntry, beside: &'a mut Vec<u8>) -> ChainedEntry<'a>
     };
     ChainedEntry { id: entry.id, kind, beside, payload: entry.payload().map_or(&[], |payload| payload) }
 }
+
+#[cfg(test)]
+mod tests;

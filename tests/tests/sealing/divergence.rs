@@ -1,6 +1,7 @@
 //! Two logs of the holders of one key that can't both be true: a node that comes upon that stops, and drops nothing.
 
-use amaters_cluster_core::message::{Envelope, Message};
+use amaters_cluster_core::message::{Envelope, InstallSnapshotRequest, Message};
+use amaters_cluster_core::{GroupId, Input};
 
 use super::*;
 
@@ -39,7 +40,7 @@ pub(super) fn a_follower_whose_chain_disagrees_at_the_same_place_stops_and_trunc
         let before = entries(&cluster, NODE_2);
         cluster.take_events();
         for envelope in &said {
-            let input = amaters_cluster_core::Input::Receive { sender: NODE_1, envelope: wire::encode_envelope(envelope) };
+            let input = Input::Receive { sender: NODE_1, envelope: wire::encode_envelope(envelope) };
             cluster.input(NODE_2, input);
             cluster.tick(NODE_2);
         }
@@ -60,4 +61,45 @@ pub(super) fn a_follower_whose_chain_disagrees_at_the_same_place_stops_and_trunc
         cluster.run(SECOND);
         assert_eq!(commands(&cluster, NODE_2), ["ours", "without node 2"]);
     }
+}
+
+/// The snapshot is genuine, but of another history; and while it came, the log has got to the entry that it is named after.
+#[test]
+fn a_snapshot_that_comes_while_the_log_overtakes_it_and_disagrees_stops_the_node() {
+    let taking = |command: &str| {
+        let mut cluster = Cluster::sealed(3, |config| config.snapshots.policy.entries = Some(5));
+        cluster.elect(NODE_1);
+        cluster.isolate(NODE_3);
+        write(&mut cluster, &[command, "2", "3", "4"]);
+        cluster
+    };
+    let (mut ours, theirs) = (taking("ours"), taking("theirs"));
+    let (snapshot, bytes) = theirs.member(NODE_2).vault.newest().expect("there is one");
+    let data = bytes.to_vec().into();
+    let request = InstallSnapshotRequest { term: Term(1), session: 1, snapshot, offset: 0, data, done: true };
+    let envelope = Envelope { group: GroupId(0), from: NODE_1, to: NODE_3, message: Message::InstallSnapshotRequest(request) };
+    ours.input(NODE_3, Input::Receive { sender: NODE_1, envelope: wire::encode_envelope(&envelope) });
+    ours.tick(NODE_3);
+    assert!(ours.member(NODE_3).vault.is_busy(), "it is being written");
+    // Meanwhile its own leader has its say.
+    let behind = |cluster: &Cluster| cluster.node(NODE_3).is_some_and(|node| node.log().commit_index() < snapshot.index);
+    ours.heal();
+    for _ in 0..100 {
+        ours.advance(Duration::from_millis(10));
+        ours.tick_all();
+        for id in ours.ids() {
+            ours.complete_all(id);
+        }
+        (0..ours.pool().len()).for_each(|_| drop(ours.deliver(0)));
+    }
+    assert!(!behind(&ours), "the log has overtaken it");
+    let before = entries(&ours, NODE_3);
+    ours.take_events();
+    while ours.answer(NODE_3) {
+        ours.tick(NODE_3);
+    }
+    ours.tick(NODE_3);
+    let alarms = alarms(&mut ours, NODE_3);
+    assert!(alarms.iter().any(|line| line.contains("and the log are not of one log")), "{alarms:?}");
+    assert_eq!(entries(&ours, NODE_3), before, "nothing is dropped");
 }

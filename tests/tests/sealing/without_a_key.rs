@@ -109,3 +109,34 @@ fn a_node_that_waits_to_be_added_starts_without_the_first_key_and_a_founder_does
     let error = founder.start(amaters_cluster_core::Instant(1)).expect_err("it would have to write the first entry");
     assert_eq!(lacking(&error), Some(VERSION_1));
 }
+
+#[test]
+fn a_key_that_has_the_name_of_another_one_is_not_taken_and_that_is_said() {
+    let mut cluster = sealed(3);
+    let mut keys = ring_of([2]);
+    let other = amaters_cluster_core::LogEncryptionKey::from_bytes(&[0x77; 32]).expect("a key");
+    keys.insert(VERSION_1, other).expect("new here");
+    cluster.take_events();
+    cluster.input(NODE_2, amaters_cluster_core::Input::KeysLoaded { keys });
+    cluster.tick(NODE_2);
+    let alarms = alarms(&mut cluster, NODE_2);
+    assert!(alarms[0].contains("a key of the host is not taken: version 1 of the log key is there already with other bytes"), "{alarms:?}");
+    assert_eq!(status(&cluster, NODE_2).held, [VERSION_1, VERSION_2], "the other one is");
+    write(&mut cluster, &["x"]);
+    assert_eq!(commands(&cluster, NODE_2), ["x"], "what it had is as good as before");
+}
+
+#[test]
+fn a_version_that_nothing_needs_any_more_is_not_asked_for_for_ever() {
+    let mut cluster = sealed(3);
+    cluster.give_key(NODE_1, VERSION_2);
+    cluster.load_keys(NODE_1);
+    cluster.rotate_key(NODE_1, VERSION_2);
+    cluster.run(3 * SECOND); // in vain
+    assert_eq!(status(&cluster, NODE_2).missing, Some(VERSION_2));
+    cluster.run(10 * SECOND);
+    assert_eq!(status(&cluster, NODE_2).missing, None);
+    cluster.take_events();
+    cluster.run(5 * SECOND);
+    assert!(cluster.take_events().iter().all(|event| !matches!(event, Event::WantsKey(..))));
+}
