@@ -74,6 +74,7 @@ impl Node {
         self.watch_peers();
         self.outbox.canonicalize(shift);
         shift.apply(&mut self.promised_until);
+        self.disk_space.shift(shift);
         self.rng = Rng::new(0);
         self.counters = Counters::default();
         self.complaints = Complaints::default();

@@ -172,6 +172,10 @@ impl exported::Guest for Component {
         step_each([Input::Persisted { ticket: Ticket(ticket) }]);
     }
 
+    fn disk_space(full: bool) {
+        step_each([Input::DiskSpace { full }]);
+    }
+
     fn take_snapshot(token: u64) {
         step_each([Input::TakeSnapshot { token: Token(token) }]);
     }

@@ -97,7 +97,8 @@ impl Node {
             }
             let promise = self.promise(request);
             let (term, repairing, key) = (self.persistent.current_term, self.is_repairing(), self.held_version(request.key));
-            let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing, key };
+            let disk_full = self.disk_is_full();
+            let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing, disk_full, key };
             self.send(from, Message::HeartbeatResponse(response));
         }
     }
@@ -195,6 +196,7 @@ impl Node {
                 promise: None,
                 repairing: false,
                 key: KeyVersion::NONE,
+                disk_full: false,
             }),
             // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.
             _ => return,

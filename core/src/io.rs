@@ -127,6 +127,12 @@ pub enum Input {
         /// What stands there; empty at the end of the snapshot, and where there is none.
         bytes: Vec<u8>,
     },
+    /// Whether storage lacks space. It has some until this says otherwise, which is best said early: while what was submitted and some small operations still
+    /// fit. Until there is space again, a leader takes nothing into the log that can wait.
+    DiskSpace {
+        /// Whether there is none.
+        full: bool,
+    },
     /// A snapshot can't be written, and what was there of it is gone: the disk is full, for one.
     SnapshotFailed {
         /// The snapshot.
@@ -400,6 +406,8 @@ pub enum Rejection {
     KeyVersionInUse,
     /// A voter did not say in time that it holds the new key: the log says which. Nothing was changed.
     KeyNotHeld,
+    /// The leader's disk is full, or those of so many others that no majority has space. Not carried out: safe to try again once there is space.
+    DiskFull,
 }
 
 /// How much a line of the log matters.

@@ -84,6 +84,8 @@ impl Node {
                 refused.push((sequence, Rejection::TooLarge));
             } else if self.log.bytes() + proposal.size() > self.config.max_log_bytes {
                 refused.push((sequence, Rejection::LogFull));
+            } else if self.lacks_space() {
+                refused.push((sequence, Rejection::DiskFull));
             } else {
                 let time = self.log_time();
                 self.append(proposal.into_entry(Origin { node, run, sequence }, time));
@@ -211,6 +213,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         progress.alive(now, self.config.heartbeat_interval);
+        progress.disk_full = Some(response.disk_full);
         if !self.accept_repair(from, response.repairing) || response.repairing {
             return;
         }

@@ -164,6 +164,8 @@ pub struct HeartbeatResponse {
     pub repairing: bool,
     /// The request's version of the key, if the node holds it.
     pub key: KeyVersion,
+    /// Whether the answering node's disk is full.
+    pub disk_full: bool,
 }
 
 /// Not to help anybody else to lead for a while (dissertation, §6.4.1).

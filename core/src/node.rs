@@ -10,6 +10,7 @@ use crate::chain::{ChainError, ChainPoint, ChainSpan};
 use crate::complaints::Complaints;
 use crate::config::{Config, ConfigError};
 use crate::detector::FailureDetector;
+use crate::disk_watch::DiskSpace;
 use crate::encryption::Sealing;
 use crate::entry::{LogEntry, Proposal};
 use crate::io::{Effect, Input, LogLevel, Operation, Rejected, Rejection};
@@ -55,6 +56,7 @@ pub struct Node {
     pub(crate) reported_leader: (Term, NodeId),
     pub(crate) counters: Counters,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) disk_space: DiskSpace,
     /// Until when this node helps nobody to lead.
     pub(crate) promised_until: Instant,
     pub(crate) done: Vec<Token>,
@@ -145,6 +147,7 @@ impl Node {
             reported_leader: (Term::NONE, NodeId::NONE),
             counters: Counters::default(),
             transfer: None,
+            disk_space: DiskSpace::default(),
             promised_until: Instant::default(),
             done: Vec::new(),
             complaints: Complaints::default(),
@@ -284,6 +287,7 @@ impl Node {
             Input::RotateKey { token, version } => self.rotate_key(token, version),
             Input::KeysLoaded { keys } => self.keys_loaded(&keys),
             Input::Persisted { ticket } => self.persisted(ticket),
+            Input::DiskSpace { full } => self.take_disk_space(full),
             Input::TakeSnapshot { token } => self.take_snapshot(token),
             Input::StateRead { piece, last } => self.state_read(&piece, last),
             Input::SnapshotWritten { id, end } => self.snapshot_written(id, end),

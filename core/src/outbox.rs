@@ -257,6 +257,7 @@ mod tests {
             promise: None,
             repairing: false,
             key: KeyVersion::NONE,
+            disk_full: false,
         })
     }
 

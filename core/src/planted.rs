@@ -61,6 +61,8 @@ pub enum Bug {
     ApplyTogetherTwice,
     /// A leader takes no notice of its stalled disk.
     StalledDiskLeads,
+    /// A leader takes entries for which there is no space.
+    FullDiskTakesEntries,
     /// The coordinator wants three reports of a failure, of which there is one.
     WaitForMoreReports,
     /// A leader that has compacted what a peer lacks sends it no snapshot.

@@ -35,6 +35,8 @@ pub(crate) struct Progress {
     pub(crate) repair_run: u64,
     /// The version of the key that it was asked for, if it holds that.
     pub(crate) held_version: KeyVersion,
+    /// Whether its disk is full, by its last word to this leader.
+    pub(crate) disk_full: Option<bool>,
     /// Set if the peer is no member any more. It is served on for a while, so that it hears of that.
     pub(crate) leaving: Option<Leaving>,
     mode: Mode,
@@ -83,6 +85,7 @@ impl Progress {
             repairing: false,
             repair_run: 0,
             held_version: KeyVersion::NONE,
+            disk_full: None,
             leaving: None,
             mode: Mode::Probe { sent_at: None },
         }

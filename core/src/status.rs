@@ -64,6 +64,8 @@ pub struct Status {
     pub has_lease: bool,
     /// For how long the own disk has completed nothing of what waits for it; zero while nothing does.
     pub disk_waits: Duration,
+    /// Whether the own disk is full, as far as storage says.
+    pub disk_full: bool,
     /// The snapshots.
     pub snapshots: SnapshotStatus,
     /// Whether this node repairs itself.
@@ -119,7 +121,7 @@ pub struct Counters {
     pub transfers: u64,
     /// Questions for a read index that this node answered under a lease.
     pub lease_reads: u64,
-    /// How often this node gave the lead up for its disk.
+    /// How often this node gave the lead up for its disk, stalled or full.
     pub disk_stalls: u64,
     /// Configurations that took effect.
     pub configurations: u64,
@@ -169,6 +171,7 @@ impl Node {
             transfer_to: self.transfer_to(),
             has_lease: self.has_lease(now),
             disk_waits: self.disk_waits(now),
+            disk_full: self.disk_is_full(),
             first_index: self.log.base().index.next(),
             snapshots: self.snapshots.status(),
             repairing: self.is_repairing(),

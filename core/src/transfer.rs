@@ -43,7 +43,8 @@ impl Node {
         self.transfer = Some(Transfer { token, to, term, give_up_at, told_at: None });
     }
 
-    /// The peer that is wanted, if it may succeed this leader; where none is named, the one with the longest log among those that are heard of.
+    /// The peer that is wanted, if it may succeed this leader; where none is named, the one with the longest log among those that are heard of, and before all
+    /// others one whose disk is not full.
     pub(crate) fn successor(&self, wanted: NodeId) -> Result<NodeId, Rejection> {
         let Role::Leader(leader) = &self.role else { return Err(Rejection::NotLeader) };
         if self.transfer.is_some() {
@@ -56,7 +57,7 @@ impl Node {
         let heard = (leader.peers.iter())
             .filter(|(_, progress)| self.now.since(progress.heard_at) < self.config.election_timeout_min && !progress.repairing);
         let candidates = heard.filter(|(id, _)| if wanted.is_none() { may_lead(**id) } else { **id == wanted });
-        let best = candidates.max_by_key(|(_, progress)| (progress.match_index, progress.heard_at));
+        let best = candidates.max_by_key(|(_, progress)| (progress.disk_full != Some(true), progress.match_index, progress.heard_at));
         best.map(|(id, _)| *id).ok_or(Rejection::TargetSilent)
     }
 

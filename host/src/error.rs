@@ -90,6 +90,11 @@ pub enum RaftError {
     /// The snapshot could not be written.
     #[error("the snapshot could not be written: the node's log says why")]
     SnapshotFailed,
+    /// The leader's disk is full, or those of so many others that no majority has space. The request was not carried out.
+    #[error(
+        "the disk of the leader is full, or no majority of the nodes has space on theirs: make space, and writes go on by themselves; reads do meanwhile"
+    )]
+    DiskFull,
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -134,6 +139,7 @@ impl RaftError {
             Rejection::Removed => Self::Removed,
             Rejection::SnapshotUnderWay => Self::SnapshotUnderWay,
             Rejection::SnapshotFailed => Self::SnapshotFailed,
+            Rejection::DiskFull => Self::DiskFull,
         }
     }
 
@@ -150,6 +156,7 @@ impl RaftError {
                 | Self::Removed
                 | Self::SnapshotUnderWay
                 | Self::SnapshotFailed
+                | Self::DiskFull
         )
     }
 }

@@ -27,6 +27,10 @@ pub trait RaftPersistence: Send + 'static {
     /// Queues operations, in this order and after all that came before, and returns at once. Once they are durable, or storage has failed, the
     /// [`OnDurable`] is called. Tickets grow.
     fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>);
+
+    /// Whether there is no space for what is to come. The node asks often, and takes no new writes until there is some again: best said while what was submitted
+    /// and some small operations still fit. What does not fit is to be tried again until it does.
+    fn lacks_space(&self) -> bool;
 }
 
 /// A journal in memory, durable at once for as long as the process lives. [`RaftNode::new`](crate::RaftNode::new) uses it.
@@ -76,6 +80,11 @@ impl RaftPersistence for MemoryPersistence {
             }
         }
         (self.on_durable)(Ok(ticket));
+    }
+
+    /// Memory that is used up ends the process.
+    fn lacks_space(&self) -> bool {
+        false
     }
 }
 
@@ -180,6 +189,10 @@ impl RaftPersistence for FilePersistence {
     fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>) {
         let State::Open { writer, .. } = &self.0 else { panic!("a journal is recovered before it is added to") };
         writer.submit(Self::GROUP, ticket, operations);
+    }
+
+    fn lacks_space(&self) -> bool {
+        matches!(&self.0, State::Open { writer, .. } if writer.lacks_space())
     }
 }
 

@@ -36,6 +36,8 @@ pub trait Network: Send + Sync + 'static {
 pub(crate) struct Ports {
     /// None until the journal has been read: the core persists nothing before that.
     storage: Option<Box<dyn RaftPersistence>>,
+    /// Whether the core was told that storage lacks space.
+    told_full: bool,
     snapshots: Box<dyn SnapshotStore>,
     network: Arc<dyn Network>,
     machine: Box<dyn StateMachine>,
@@ -95,12 +97,18 @@ impl Ports {
         let (writes, reads, controls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let waiting = Waiting { last_token: 0, writes, reads, controls, request_timeout_ms };
         let state = State::default();
-        Self { storage: None, snapshots, network, machine, events, waiting, state, repaired: false, applied: Vec::new() }
+        Self { storage: None, told_full: false, snapshots, network, machine, events, waiting, state, repaired: false, applied: Vec::new() }
     }
 
     /// From here on the core may persist.
     pub(crate) fn attach(&mut self, storage: Box<dyn RaftPersistence>) {
         self.storage = Some(storage);
+    }
+
+    /// Whether storage lacks space, where the core was told otherwise.
+    pub(crate) fn take_disk_news(&mut self) -> Option<bool> {
+        let full = self.storage.as_ref().is_some_and(|storage| storage.lacks_space());
+        (std::mem::replace(&mut self.told_full, full) != full).then_some(full)
     }
 
     /// Notes who waits for these commands, and gives each its token.

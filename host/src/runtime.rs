@@ -236,18 +236,20 @@ fn give_back(engine: &mut (dyn Engine<Ports> + Send), stored: StoredSnapshot) ->
 fn take_turn(engine: &mut (dyn Engine<Ports> + Send), contents: Contents) -> Result<(), EngineError> {
     let ports = engine.driver();
     let mut turn = Turn { persisted: contents.persisted, snapshots: contents.snapshots, received: contents.received, ..Turn::default() };
+    turn.disk_full = ports.take_disk_news();
     for request in contents.writes {
         ports.register_write(request, &mut turn.proposals);
     }
-    turn.applied = ports.take_applied();
     turn.sessions = contents.sessions.into_iter().map(|request| ports.register_session(request)).collect();
     turn.reads = contents.reads.into_iter().map(|request| ports.register_read(request)).collect();
     contents.local_reads.into_iter().for_each(|request| ports.serve_local_read(request));
     turn.controls = contents.controls.into_iter().map(|request| ports.register_control(request)).collect();
     // A sandbox has little room beside the log: what has piled up goes in by pieces.
     while let Some(piece) = split_off(&mut turn.received) {
-        engine.turn(Turn { received: piece, ..Turn::default() })?;
+        let applied = engine.driver().take_applied();
+        engine.turn(Turn { received: piece, applied, ..Turn::default() })?;
     }
+    turn.applied = engine.driver().take_applied();
     // Not earlier: in a turn before this one the core may have captured the state anew.
     turn.piece = engine.driver().take_piece();
     engine.turn(turn)?;

@@ -22,6 +22,8 @@ pub mod model;
 pub mod planted;
 #[cfg(feature = "host")]
 pub mod process;
+#[cfg(feature = "host")]
+pub mod ram_disk;
 mod render;
 pub mod script;
 pub mod sim;

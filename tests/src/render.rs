@@ -164,6 +164,7 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
         Rejection::Overloaded => "overloaded",
         Rejection::TooLarge => "too large",
         Rejection::LogFull => "log full",
+        Rejection::DiskFull => "disk full",
         Rejection::NotLeader => "not the leader",
         Rejection::UnknownTarget => "unknown target",
         Rejection::TargetSilent => "target silent",

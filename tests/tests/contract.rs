@@ -38,10 +38,11 @@ const IMPORTS: [&str; 28] = [
     "wasi:random/random@0.2.12 get-random-u64",
 ];
 
-const EXPORTS: [&str; 21] = [
+const EXPORTS: [&str; 22] = [
     "amaters:cluster/node@0.1.0 applied",
     "amaters:cluster/node@0.1.0 change-membership",
     "amaters:cluster/node@0.1.0 configure",
+    "amaters:cluster/node@0.1.0 disk-space",
     "amaters:cluster/node@0.1.0 persisted",
     "amaters:cluster/node@0.1.0 propose",
     "amaters:cluster/node@0.1.0 read",

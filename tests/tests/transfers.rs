@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Message;
 use amaters_cluster_core::planted::Bug;
-use amaters_cluster_core::{NodeId, NodeState, Rejection};
+use amaters_cluster_core::{Input, NodeId, NodeState, Rejection};
 use amaters_cluster_tests::cluster::{Cluster, Outcome};
 use amaters_cluster_tests::planted::seen_to_fail;
 
@@ -151,6 +151,80 @@ fn h24_a_leader_that_stays_with_a_stalled_disk_is_found() {
     seen_to_fail(Bug::StalledDiskLeads, "got Some(NodeId(1))", h24_a_leader_whose_disk_stalls_makes_way);
     let nobody = h24_a_leader_whose_disk_stalls_steps_down_where_nobody_can_take_over;
     seen_to_fail(Bug::StalledDiskLeads, "nothing is durable anywhere", nobody);
+}
+
+fn fill(cluster: &mut Cluster, ids: &[NodeId], full: bool) {
+    for id in ids {
+        cluster.input(*id, Input::DiskSpace { full });
+    }
+    cluster.run(STEP * 10); // a heartbeat's answer tells the leader
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_to_a_node_that_has_space() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(NODE_1);
+    fill(&mut cluster, &[NODE_2], true);
+    assert_eq!(cluster.leader(), Some(NODE_1), "the leader has space, and so has a majority");
+    fill(&mut cluster, &[NODE_1], true);
+    assert_eq!(cluster.leader(), Some(NODE_3), "it alone has space");
+    let write = cluster.propose(NODE_1, "x");
+    cluster.run(STEP * 10);
+    assert_eq!(cluster.outcome(write), Some(Outcome::Rejected(Rejection::DiskFull)), "no majority has");
+
+    fill(&mut cluster, &[NODE_1, NODE_2], false);
+    let write = cluster.propose(NODE_1, "x");
+    cluster.run(STEP * 10);
+    assert!(matches!(cluster.outcome(write), Some(Outcome::Applied(_))));
+}
+
+#[test]
+fn where_all_disks_are_full_the_lead_does_not_go_round() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(NODE_1);
+    for id in cluster.ids() {
+        cluster.input(id, Input::DiskSpace { full: true });
+    }
+    cluster.run(10 * SECOND);
+    let leader = cluster.leader().expect("there is one");
+    let term = cluster.node(leader).expect("it is up").persistent_state().current_term;
+    assert!(term.0 <= 2, "one hand-over at most, from a leader that did not know: term {term}");
+}
+
+#[test]
+fn without_space_on_a_majority_writes_are_refused_and_reads_go_on() {
+    for full in [&[NODE_1, NODE_2, NODE_3][..], &[NODE_2, NODE_3]] {
+        let mut cluster = Cluster::new(3);
+        cluster.elect(NODE_1);
+        full.iter().rev().for_each(|id| fill(&mut cluster, &[*id], true));
+        let writes = [NODE_1, NODE_2].map(|id| cluster.propose(id, "x"));
+        let reads = [NODE_1, NODE_3].map(|id| cluster.read(id));
+        cluster.run(SECOND);
+        assert_eq!(writes.map(|write| cluster.outcome(write)), [Some(Outcome::Rejected(Rejection::DiskFull)); 2]);
+        assert!(reads.iter().all(|read| matches!(cluster.outcome(*read), Some(Outcome::Served(_)))), "{full:?}");
+        assert_eq!(cluster.leader(), Some(NODE_1), "no other would do better");
+
+        fill(&mut cluster, full, false);
+        let write = cluster.propose(NODE_2, "x");
+        cluster.run(STEP * 10);
+        assert!(matches!(cluster.outcome(write), Some(Outcome::Applied(_))), "{full:?}");
+    }
+}
+
+#[test]
+fn a_node_alone_with_a_full_disk_refuses_writes_and_keeps_the_lead() {
+    let mut cluster = Cluster::new(1);
+    cluster.elect(NODE_1);
+    fill(&mut cluster, &[NODE_1], true);
+    let (write, read) = (cluster.propose(NODE_1, "x"), cluster.read(NODE_1));
+    cluster.run(SECOND);
+    assert_eq!(cluster.outcome(write), Some(Outcome::Rejected(Rejection::DiskFull)));
+    assert!(matches!(cluster.outcome(read), Some(Outcome::Served(_))));
+}
+
+#[test]
+fn entries_that_a_full_disk_takes_are_found() {
+    seen_to_fail(Bug::FullDiskTakesEntries, "DiskFull", without_space_on_a_majority_writes_are_refused_and_reads_go_on);
 }
 
 fn position(cluster: &Cluster, wanted: impl Fn(&Message) -> bool) -> Option<usize> {

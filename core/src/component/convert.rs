@@ -205,6 +205,7 @@ pub(super) fn exported_status(status: &Status) -> exported::NodeStatus {
         transfer_to: known(status.transfer_to),
         has_lease: status.has_lease,
         disk_waits_ms: whole_ms(status.disk_waits),
+        disk_full: status.disk_full,
         snapshots: exported_snapshots(&status.snapshots),
         repairing: status.repairing,
         encryption: status.encryption.as_ref().map(exported_encryption),
@@ -292,6 +293,7 @@ pub(super) fn rejected(request: &Rejected) -> state_machine::Rejected {
         Rejection::NotEncrypted => state_machine::Rejection::NotEncrypted,
         Rejection::KeyVersionInUse => state_machine::Rejection::KeyVersionInUse,
         Rejection::KeyNotHeld => state_machine::Rejection::KeyNotHeld,
+        Rejection::DiskFull => state_machine::Rejection::DiskFull,
     };
     state_machine::Rejected { token: request.token.0, reason, leader: known(request.leader) }
 }

@@ -79,6 +79,7 @@ struct RaftMetrics {
     disk_stalls: IntCounter,
     has_lease: Gauge,
     disk_waits: prometheus::Gauge,
+    disk_full: Gauge,
     configurations: IntCounter,
     strangers: IntCounter,
     config_version: Gauge,
@@ -135,6 +136,7 @@ impl RaftMetrics {
             disk_stalls: counter(&registry, "disk_stalls_total", "How often the node gave the lead up for its disk")?,
             has_lease: gauge(&registry, "has_lease", "Whether the node leads and may serve reads without a round")?,
             disk_waits,
+            disk_full: gauge(&registry, "disk_full", "Whether the own disk is full: writes wait for space")?,
             configurations: counter(&registry, "configurations_total", "Configurations of the members that took effect")?,
             strangers: counter(&registry, "strangers_total", "Envelopes that were ignored since their sender is no member")?,
             config_version: gauge(&registry, "config_version", "The index of the configuration that holds; 0 for that of the start")?,
@@ -164,6 +166,7 @@ impl RaftMetrics {
         self.log_bytes.set(status.log_bytes.try_into().unwrap_or(u64::MAX));
         self.has_lease.set(u64::from(status.has_lease));
         self.disk_waits.set(status.disk_waits.as_secs_f64());
+        self.disk_full.set(u64::from(status.disk_full));
         self.sessions.set(status.sessions.try_into().unwrap_or(u64::MAX));
         let count = |holds: fn(MemberRole) -> bool| status.members.iter().filter(|member| holds(member.role)).count() as u64;
         self.config_version.set(status.config_version.0);

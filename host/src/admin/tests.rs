@@ -98,6 +98,7 @@ fn leader() -> Status {
         transfer_to: NodeId(2),
         has_lease: true,
         disk_waits: Duration::from_millis(250),
+        disk_full: true,
         first_index: LogIndex(2),
         snapshots: SnapshotStatus {
             latest: Some(EntryId { index: LogIndex(3), term: Term(2) }),
@@ -199,7 +200,7 @@ async fn status_has_the_fields_that_scripts_rely_on() {
         "peers": [{"id": 2, "match": 8, "silent_ms": 20, "suspicion": 0.12, "failed": false},
             {"id": 3, "match": 5, "silent_ms": 1500, "suspicion": 9.0, "failed": true}],
         "durable": 7, "log_bytes": 1234, "sessions": 6, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
-        "transfer_to": 2, "has_lease": true, "disk_waits_ms": 250,
+        "transfer_to": 2, "has_lease": true, "disk_waits_ms": 250, "disk_full": true,
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
     let view: StatusView = serde_json::from_str(&body).unwrap();
@@ -277,6 +278,7 @@ async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
             "amaters_cluster_transfers_total 5",
             "amaters_cluster_lease_reads_total 6",
             "amaters_cluster_disk_stalls_total 7",
+            "amaters_cluster_disk_full 1",
             "amaters_cluster_has_lease 1",
             "amaters_cluster_disk_wait_seconds 0.25",
             "amaters_cluster_other_total 0",

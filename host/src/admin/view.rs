@@ -79,6 +79,8 @@ pub struct StatusView {
     pub has_lease: bool,
     /// Milliseconds for which the disk has completed nothing of what waits for it; 0 while nothing does.
     pub disk_waits_ms: u64,
+    /// Whether the own disk is full: writes wait for space.
+    pub disk_full: bool,
 }
 
 /// What a node is, as `/status` words it.
@@ -153,6 +155,7 @@ impl StatusView {
             engine: info.engine.clone(),
             transfer_to: (!status.transfer_to.is_none()).then_some(status.transfer_to.0),
             has_lease: status.has_lease,
+            disk_full: status.disk_full,
             disk_waits_ms: status.disk_waits.as_millis().try_into().unwrap_or(u64::MAX),
         }
     }

@@ -298,6 +298,10 @@ impl RaftPersistence for Journal {
     fn submit(&mut self, ticket: Ticket, operations: Vec<Operation>) {
         self.files.submit(ticket, operations);
     }
+
+    fn lacks_space(&self) -> bool {
+        self.files.lacks_space()
+    }
 }
 
 /// The way to the members, which the data directory notes when it is the log that names them.

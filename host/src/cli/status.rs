@@ -183,6 +183,7 @@ mod tests {
             transfer_to: None,
             has_lease: false,
             disk_waits_ms: 0,
+            disk_full: false,
         }
     }
 

@@ -203,6 +203,7 @@ impl From<state_machine::Rejected> for Rejected {
             state_machine::Rejection::Removed => Rejection::Removed,
             state_machine::Rejection::SnapshotUnderWay => Rejection::SnapshotUnderWay,
             state_machine::Rejection::SnapshotFailed => Rejection::SnapshotFailed,
+            state_machine::Rejection::DiskFull => Rejection::DiskFull,
         };
         Self { token: Token(it.token), reason, leader: or_none(it.leader) }
     }
@@ -266,6 +267,7 @@ impl From<guest::NodeStatus> for Status {
             transfer_to: or_none(status.transfer_to),
             has_lease: status.has_lease,
             disk_waits: Duration::from_millis(status.disk_waits_ms),
+            disk_full: status.disk_full,
             snapshots: SnapshotStatus {
                 latest: status.snapshots.latest.map(core_snapshot_id),
                 latest_bytes: status.snapshots.latest_bytes,

@@ -76,6 +76,8 @@ pub trait Engine<D: Driver> {
 pub struct Turn {
     /// The last ticket that storage reported durable since the last turn.
     pub persisted: Option<Ticket>,
+    /// Whether storage lacks space, where that has changed since the last turn.
+    pub disk_full: Option<bool>,
     /// What came of jobs for snapshots.
     pub snapshots: Vec<SnapshotReport>,
     /// The piece of the captured state that the core has asked for.

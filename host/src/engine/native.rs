@@ -83,6 +83,9 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         if let Some(ticket) = turn.persisted {
             self.step_each([Input::Persisted { ticket }]);
         }
+        if let Some(full) = turn.disk_full {
+            self.step_each([Input::DiskSpace { full }]);
+        }
         for report in turn.snapshots {
             self.step_each([match report {
                 SnapshotReport::Written { id, end } => Input::SnapshotWritten { id, end },

@@ -117,6 +117,9 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
         if let Some(ticket) = turn.persisted {
             self.call(|exports, store| exports.call_persisted(store, ticket.0))?;
         }
+        if let Some(full) = turn.disk_full {
+            self.call(|exports, store| exports.call_disk_space(store, full))?;
+        }
         for report in &turn.snapshots {
             self.call(|exports, store| match report {
                 SnapshotReport::Written { id, end } => exports.call_snapshot_written(store, snapshot_id(*id), *end),

@@ -213,6 +213,7 @@ impl From<&RaftError> for Refusal {
             RaftError::ResponseDropped => "NORESPONSE",
             RaftError::UnknownOutcome { .. } => "UNCERTAIN",
             RaftError::LogFull => "OOM",
+            RaftError::DiskFull => "MISCONF",
             _ => "ERR",
         };
         format!("{code} {error}").into()

@@ -110,6 +110,7 @@ impl Backend for Fake {
             transfer_to: NodeId::NONE,
             has_lease: false,
             disk_waits: Duration::ZERO,
+            disk_full: false,
             first_index: LogIndex(1),
             snapshots: amaters_cluster_core::SnapshotStatus::default(),
             repairing: false,

@@ -24,6 +24,8 @@ pub(crate) trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes new, renamed and removed names of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// About how many bytes there is room for; a quota may allow less.
+    fn room(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// A file that is written to.
@@ -79,6 +81,10 @@ impl Disk for SystemDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         sync_dir(dir)
     }
+
+    fn room(&self, dir: &Path) -> io::Result<u64> {
+        room(dir)
+    }
 }
 
 impl DiskFile for File {
@@ -109,6 +115,18 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 pub(crate) fn sync_dir(_dir: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(unix)]
+fn room(dir: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(dir)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Elsewhere a try tells.
+#[cfg(not(unix))]
+fn room(_dir: &Path) -> io::Result<u64> {
+    Ok(u64::MAX)
 }
 
 /// Creates a directory and those above it, each one durable. Those that exist are left alone.

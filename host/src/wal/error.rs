@@ -36,6 +36,12 @@ pub enum WalError {
         /// What the system said.
         source: io::Error,
     },
+    /// The journal was closed while it waited for space.
+    #[error("the journal in {} was closed while it waited for space: what was still to be written is not there, and nobody was told that it is", .dir.display())]
+    ClosedWhileFull {
+        /// The journal's directory.
+        dir: PathBuf,
+    },
     /// Something that was durable can't be read any more.
     #[error(transparent)]
     Damaged(#[from] Box<Damage>),

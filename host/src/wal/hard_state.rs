@@ -120,35 +120,27 @@ pub(crate) fn renew<'s>(
     journal: u64,
     states: impl Iterator<Item = (GroupId, &'s [u8])>,
 ) -> Result<(), WalError> {
-    write(
-        disk,
-        dir,
-        journal,
-        states.filter(|(group, state)| !disk.read(&path(dir, *group)).is_ok_and(|found| found == image(journal, *group, state))),
-    )
-}
-
-/// Writes copies, each beside and renamed. They are durable when this returns.
-pub(crate) fn write<'s>(
-    disk: &dyn Disk,
-    dir: &Path,
-    journal: u64,
-    states: impl Iterator<Item = (GroupId, &'s [u8])>,
-) -> Result<(), WalError> {
     for (group, state) in states {
-        let path = path(dir, group);
-        let image = image(journal, group, state);
-        let write = || {
-            let temporary = dir.join(format!("{NAME}{group}{TEMPORARY}"));
-            let mut file = disk.create(&temporary)?;
-            file.write_at(&image, 0)?;
-            file.sync()?;
-            disk.rename(&temporary, &path)?;
-            disk.sync_dir(dir)
-        };
-        write().map_err(WalError::space("write", dir, &path, image.len() as u64))?;
+        if !disk.read(&path(dir, group)).is_ok_and(|found| found == image(journal, group, state)) {
+            write(disk, dir, journal, group, state)?;
+        }
     }
     Ok(())
+}
+
+/// Writes a copy, beside and renamed. It is durable when this returns.
+pub(crate) fn write(disk: &dyn Disk, dir: &Path, journal: u64, group: GroupId, state: &[u8]) -> Result<(), WalError> {
+    let path = path(dir, group);
+    let image = image(journal, group, state);
+    let write = || {
+        let temporary = dir.join(format!("{NAME}{group}{TEMPORARY}"));
+        let mut file = disk.create(&temporary)?;
+        file.write_at(&image, 0)?;
+        file.sync()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(dir)
+    };
+    write().map_err(WalError::space("write", dir, &path, image.len() as u64))
 }
 
 /// Whether the name is that of a copy whose writing a crash has ended.

@@ -12,6 +12,7 @@ use super::hard_state;
 use super::record::{self, Body, Record};
 use super::recovery::{self, Position};
 use super::segment::{self, HEADER_BYTES, Header};
+use super::space::Space;
 
 /// How much memory the buffer keeps between groups.
 const KEPT_BYTES: usize = 8 << 20;
@@ -24,6 +25,8 @@ pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_size: u64,
+    /// Waits for it where there is none.
+    space: Space,
     end: Position,
     /// All records up to this one are durable.
     synced: u64,
@@ -37,9 +40,9 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Goes on where recovery has ended.
-    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segment_size: u64, end: Position) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segment_size: u64, space: Space, end: Position) -> Self {
         let synced = end.next_sequence - 1;
-        Self { disk, dir, segment_size, end, synced, marked: synced == 0, buffer: Vec::new(), next: None, removing: None }
+        Self { disk, dir, segment_size, space, end, synced, marked: synced == 0, buffer: Vec::new(), next: None, removing: None }
     }
 
     /// Adds a record to the group. It is written and durable after [`Journal::flush`].
@@ -63,7 +66,8 @@ impl Journal {
         self.encode(group, body)
     }
 
-    /// Makes all that was pushed durable: one write, one sync; where hard states are among it, their copies too. None of this is ever tried again.
+    /// Makes all that was pushed durable: one write, one sync, neither of which is ever tried again; where hard states are among it, their copies too, which wait
+    /// for space.
     ///
     /// # Errors
     /// The disk is full, or the system failed.
@@ -84,7 +88,9 @@ impl Journal {
         self.marked = false;
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BYTES);
-        hard_state::write(self.disk.as_ref(), &self.dir, self.end.journal, self.end.ledger.take_new_hard_states())?;
+        for (group, state) in self.end.ledger.take_new_hard_states() {
+            self.space.wait_for(self.disk.as_ref(), || hard_state::write(self.disk.as_ref(), &self.dir, self.end.journal, group, state))?;
+        }
         // Early enough to be ready when it is needed, and not before a node that idles needs it.
         if self.next.is_none() && self.end.offset > self.end.capacity / 4 {
             self.next = self.prepare_next();
@@ -154,7 +160,7 @@ impl Journal {
     /// Goes on in the next segment. Its header is written with its first group.
     fn roll(&mut self) -> Result<(), WalError> {
         let prepared = match self.next.take().map(JoinHandle::join) {
-            Some(Ok(Err(WalError::DiskFull { .. }))) | None => self.prepare_now(),
+            None => self.preparation()(),
             Some(Ok(prepared)) => prepared,
             Some(Err(_)) => Err(WalError::io("prepare", &segment::path(&self.dir, self.end.number + 1))(std::io::Error::other(
                 "the thread that prepares segments panicked",
@@ -167,27 +173,23 @@ impl Journal {
         Ok(())
     }
 
-    /// Prepares in the foreground: where the thread could not be started, or found no space, of which there may be some by now. That is no second
-    /// try of a failed write: the file begins anew, and holds nothing yet.
-    fn prepare_now(&self) -> Result<Box<dyn DiskFile>, WalError> {
-        segment::prepare(self.disk.as_ref(), &self.dir, self.end.number + 1, self.segment_size, None)
+    /// Prepares the next segment, and waits for space where there is none.
+    fn preparation(&self) -> impl FnOnce() -> Result<Box<dyn DiskFile>, WalError> + Send + 'static {
+        let (disk, dir, number, size) = (Arc::clone(&self.disk), self.dir.clone(), self.end.number + 1, self.segment_size);
+        let space = self.space.clone();
+        move || space.wait_for(disk.as_ref(), || segment::prepare(disk.as_ref(), &dir, number, size, None))
     }
 
     fn prepare_next(&self) -> Option<JoinHandle<Result<Box<dyn DiskFile>, WalError>>> {
-        let (disk, dir, number, size) = (Arc::clone(&self.disk), self.dir.clone(), self.end.number + 1, self.segment_size);
-        let prepare = move || {
-            segment::prepare(disk.as_ref(), &dir, number, size, None).inspect_err(|error| {
-                tracing::warn!("the next segment of the journal can't be prepared, and is needed soon: {error}");
-            })
-        };
         // Without a thread it is prepared when it is needed.
-        thread::Builder::new().name("wal-prepare".to_owned()).spawn(prepare).ok()
+        thread::Builder::new().name("wal-prepare".to_owned()).spawn(self.preparation()).ok()
     }
 }
 
 impl Drop for Journal {
     /// Whoever opens the journal next must find no thread at work in it.
     fn drop(&mut self) {
+        self.space.close();
         if let Some(preparing) = self.next.take() {
             let _ = preparing.join(); // a segment that nobody needs any more
         }

@@ -80,7 +80,10 @@
 //!
 //! # Failure
 //!
-//! A failed write or sync is reported once, and ends the writer. Neither is ever tried again: after a failed sync the system may have dropped the
+//! What needs a new file, the next segment or the copy of a hard state, waits while the disk is full, and is tried again with another file (`space`). The next segment is prepared when a quarter of the one
+//! in use is full, so that a full disk is known while there is room for what was submitted.
+//!
+//! Any other failed write or sync is reported once, and ends the writer. Neither is ever tried again: after a failed sync the system may have dropped the
 //! pages, and a second sync succeeds without them. The next start reads what is there (row g).
 
 mod cut;
@@ -94,6 +97,7 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod space;
 mod writer;
 
 pub(crate) mod disk;

@@ -14,6 +14,7 @@ use super::ledger::Ledger;
 use super::reader::{End, Located, WalReader, Walk};
 use super::record::Body;
 use super::segment::{self, HEADER_BYTES, Header};
+use super::space::Space;
 use super::{WalDiagnostics, scan};
 
 /// Where the next record goes.
@@ -55,7 +56,7 @@ pub(crate) fn recover_cut(disk: &Arc<dyn Disk>, dir: &Path, segment_size: u64) -
     let (mut walk, ledger) = survey(disk, dir, |_| Ok::<_, WalError>(()))?;
     let lacking = std::mem::take(&mut walk.lacking);
     let end = put_in_order(disk, dir, segment_size, walk, ledger)?;
-    let mut journal = Journal::new(Arc::clone(disk), dir.to_owned(), segment_size, end);
+    let mut journal = Journal::new(Arc::clone(disk), dir.to_owned(), segment_size, Space::now_or_never(), end);
     for copy in &lacking {
         journal.push(copy.group, Body::HardState(&copy.state))?;
     }

@@ -14,16 +14,18 @@ use super::journal::Journal;
 use super::reader::Located;
 use super::record::Body;
 use super::recovery;
+use super::space::Space;
 use super::{OnDurable, WalDiagnostics, WalOptions};
 
 /// The most bytes of one group, unless a single submission has more: beyond this a longer write costs more than another sync.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Adds to the journal in a directory. Dropping it waits until all that was submitted is written.
+/// Adds to the journal in a directory. Dropping it waits until all that was submitted is written, but for what finds no space.
 ///
 /// The caller makes sure that nobody else writes there: a node holds the lock of its [`DataDir`](crate::data_dir::DataDir).
 pub struct WalWriter {
     shared: Arc<Shared>,
+    space: Space,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,12 +55,13 @@ impl WalWriter {
         visit: impl FnMut(Located<'_>) -> Result<(), E>,
     ) -> Result<(Self, WalDiagnostics), E> {
         let (end, diagnostics) = recovery::recover(&disk, dir, options.segment_size, visit)?;
-        let journal = Journal::new(disk, dir.to_owned(), options.segment_size, end);
+        let space = Space::default();
+        let journal = Journal::new(disk, dir.to_owned(), options.segment_size, space.clone(), end);
         let shared = Arc::new(Shared::default());
         let writing = Arc::clone(&shared);
         let thread = thread::Builder::new().name("wal".to_owned()).spawn(move || write_all(&writing, journal, on_durable));
         let thread = Some(thread.map_err(WalError::io("start a thread for", dir))?);
-        Ok((Self { shared, thread }, diagnostics))
+        Ok((Self { shared, space, thread }, diagnostics))
     }
 
     /// Queues operations of a group, in this order and after all that came before, and returns at once. A crash may keep the first of them and lose
@@ -74,9 +77,18 @@ impl WalWriter {
     }
 }
 
+impl WalWriter {
+    /// Whether the journal waits for space. It says so while there is some left: what was submitted and some small operations still fit, as a rule.
+    #[must_use]
+    pub fn lacks_space(&self) -> bool {
+        self.space.is_lacking()
+    }
+}
+
 impl Drop for WalWriter {
     fn drop(&mut self) {
         self.shared.lock().ended = true;
+        self.space.close();
         self.shared.filled.notify_one();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the journal's thread panicked: its log line says where");
@@ -159,7 +171,10 @@ fn write_all(shared: &Shared, mut journal: Journal, mut on_durable: OnDurable) {
             queue.ended = true;
             queue.submissions.clear();
             drop(queue);
-            on_durable(Err(error));
+            // The writer was dropped: nobody waits, and whoever opens the journal next finds out about its space.
+            if !matches!(error, WalError::ClosedWhileFull { .. }) {
+                on_durable(Err(error));
+            }
             return;
         }
     }

@@ -44,19 +44,7 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
             let key = version_of(session);
             Message::HeartbeatRequest(HeartbeatRequest { term, session, commit_index, round, sent_at, failed, doubtful, key })
         }
-        10 => {
-            let promise =
-                (bytes.number(2) == 0).then(|| Promise { since: moment(subject, bytes), lasts: Duration::from_nanos(bytes.any()) });
-            let session = near(bytes, 6);
-            Message::HeartbeatResponse(HeartbeatResponse {
-                term,
-                session,
-                round: near(bytes, 1),
-                promise,
-                repairing: bytes.number(8) == 0,
-                key: version_of(session),
-            })
-        }
+        10 => heartbeat_response(subject, bytes, term),
         11 => Message::CommitNotice(CommitNotice { term, commit_index: near_index(subject, bytes) }),
         12 => {
             let (run, position) = (bytes.number(3), near(bytes, 1));
@@ -105,6 +93,14 @@ fn append(subject: &Subject, bytes: &mut Bytes<'_>, term: Term) -> Message {
         })
         .collect();
     Message::AppendEntriesRequest(AppendEntriesRequest { term, session: near(bytes, 6), prev_log, leader_commit, chain: None, entries })
+}
+
+fn heartbeat_response(subject: &Subject, bytes: &mut Bytes<'_>, term: Term) -> Message {
+    let promise = (bytes.number(2) == 0).then(|| Promise { since: moment(subject, bytes), lasts: Duration::from_nanos(bytes.any()) });
+    let session = near(bytes, 6);
+    let (key, disk_full) = (version_of(session), session % 4 == 3);
+    let (round, repairing) = (near(bytes, 1), bytes.number(8) == 0);
+    Message::HeartbeatResponse(HeartbeatResponse { term, session, round, promise, repairing, key, disk_full })
 }
 
 fn outcome(subject: &Subject, bytes: &mut Bytes<'_>) -> AppendOutcome {

@@ -41,6 +41,8 @@ pub enum Rare {
     StalledDisks,
     LeadersStalledDisks,
     FullDisks,
+    ShortDisks,
+    RefusedForSpace,
     ClockLeaps,
     ClocksSetBack,
     Transfers,
@@ -102,7 +104,7 @@ pub enum Rare {
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 90] = [
+    pub const ALL: [Self; 92] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -136,6 +138,8 @@ impl Rare {
         Self::StalledDisks,
         Self::LeadersStalledDisks,
         Self::FullDisks,
+        Self::ShortDisks,
+        Self::RefusedForSpace,
         Self::ClockLeaps,
         Self::ClocksSetBack,
         Self::Transfers,
@@ -232,6 +236,8 @@ impl Rare {
             Self::StalledDisks => "disks that stalled",
             Self::LeadersStalledDisks => "of these, a leader's",
             Self::FullDisks => "nodes that a full disk ended",
+            Self::ShortDisks => "disks whose node heard that they are full",
+            Self::RefusedForSpace => "requests refused for want of space",
             Self::ClockLeaps => "clocks that leapt",
             Self::ClocksSetBack => "clocks set back",
             Self::Transfers => "leaders asked to hand over",

@@ -38,6 +38,9 @@ impl World<'_> {
         self.wait_for("all members to follow one leader", ELECTION, |world| world.has_one_leader())?;
         self.wait_for("an end of all requests", ANSWER, |world| world.ledger.check_all_answered().is_ok())?;
         self.wait_for("all members to have caught up", ELECTION, |world| world.is_even())?;
+        for _ in 0..20 {
+            self.pass_step()?; // several heartbeats: leaders hear that there is space
+        }
         let first = self.cluster.upcoming_token();
         for id in self.members() {
             self.propose_at(id, 8, 0.0)?;

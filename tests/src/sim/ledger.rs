@@ -289,6 +289,7 @@ impl Ledger {
                 (Rejection::SessionExpired, _) => coverage.hit(Rare::SessionsExpired),
                 (Rejection::ResponseDropped, _) => coverage.hit(Rare::ResponsesDropped),
                 (Rejection::SessionFull, _) => coverage.hit(Rare::SessionsFull),
+                (Rejection::DiskFull, Kind::Write { .. } | Kind::Session) => coverage.hit(Rare::RefusedForSpace),
                 (Rejection::LogFull, _) => return Err(format!("the log of node {node} is full")),
                 (reason, _) => return Err(format!("request {token} is refused for a reason that is not its own: {reason:?}")),
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use amaters_cluster_core::{Instant, NodeId, NodeState, Term, Ticket};
+use amaters_cluster_core::{Input, Instant, NodeId, NodeState, Term, Ticket};
 
 use super::Check;
 use super::coverage::Rare;
@@ -14,6 +14,8 @@ use super::world::World;
 pub(super) struct Machines {
     /// Whose disk has no room. The next write fails, and a node whose write failed ends.
     full: BTreeSet<NodeId>,
+    /// Whose disk is full but for some reserve, and whose node is told so.
+    short: BTreeSet<NodeId>,
     /// Whether clocks neither leap nor differ by more than [`CLOCK_DRIFT`].
     clocks_are_bounded: bool,
     /// How fast clocks run, in percent.
@@ -88,12 +90,28 @@ impl World<'_> {
 
     pub(super) fn fill_disk(&mut self) {
         let victim = self.victim();
-        self.machines.full.insert(victim);
-        self.trace.detail(|| format!("of node {victim}"));
+        if self.rng.bool() {
+            self.machines.full.insert(victim);
+            self.trace.detail(|| format!("of node {victim}"));
+            return;
+        }
+        // Nodes may share a disk.
+        let victims = if self.rng.u8(..4) == 0 { self.ids.clone() } else { vec![victim] };
+        self.trace.detail(|| format!("of {victims:?}, but for a reserve"));
+        for id in victims {
+            self.coverage.hit(Rare::ShortDisks);
+            self.machines.short.insert(id);
+            self.cluster.input(id, Input::DiskSpace { full: true });
+            // Sooner or later nothing of the reserve is left.
+            self.cluster.member_mut(id).disk_stalled |= self.rng.u8(..4) == 0;
+        }
     }
 
     pub(super) fn mend_disks(&mut self) {
         self.machines.full.clear();
+        for id in std::mem::take(&mut self.machines.short) {
+            self.cluster.input(id, Input::DiskSpace { full: false });
+        }
         for id in self.ids.clone() {
             self.cluster.member_mut(id).disk_stalled = false;
         }
@@ -283,6 +301,9 @@ impl World<'_> {
         match self.cluster.try_restart(id) {
             Ok(()) => {
                 self.coverage.hit_if(self.has_retired_keys(), Rare::StartsAfterRetirement);
+                if self.machines.short.contains(&id) {
+                    self.cluster.input(id, Input::DiskSpace { full: true });
+                }
                 self.tick(id)
             }
             Err(error) => self.take_failed_start(id, &error),

@@ -61,6 +61,7 @@ pub(crate) fn alive(term: u64, round: u64) -> Message {
         round,
         promise: None,
         repairing: false,
+        disk_full: false,
         key: KeyVersion::NONE,
     })
 }

@@ -370,12 +370,13 @@ async fn a_scan_goes_on_from_its_cursor() {
 
 #[tokio::test]
 async fn errors_of_the_cluster_have_codes() {
-    let failures: [(MakeError, &str); 6] = [
+    let failures: [(MakeError, &str); 7] = [
         (|| RaftError::NoLeader { waited_ms: 2000 }, "CLUSTERDOWN"),
         (|| RaftError::ShuttingDown, "CLUSTERDOWN"),
         (|| RaftError::Overloaded, "TRYAGAIN"),
         (|| RaftError::UnknownOutcome { waited_ms: 2000 }, "UNCERTAIN"),
         (|| RaftError::LogFull, "OOM"),
+        (|| RaftError::DiskFull, "MISCONF"),
         (|| RaftError::TooLarge, "ERR"),
     ];
     for (failure, code) in failures {

@@ -236,7 +236,7 @@ fn a_copy_of_another_group_or_version_is_told_apart() {
     let disk = FaultyDisk::default();
     drop(open(&disk).unwrap());
     assert!(hard_state::read(&disk, dir(), GroupId(0)).unwrap().is_none());
-    hard_state::write(&disk, dir(), 1, [(GroupId(3), &b"state"[..])].into_iter()).unwrap();
+    hard_state::write(&disk, dir(), 1, GroupId(3), b"state").unwrap();
     let good = disk.get(&dir().join("hard-state-3")).unwrap();
     disk.put(&dir().join("hard-state-0"), good.clone());
     assert!(matches!(hard_state::read(&disk, dir(), GroupId(0)), Err(hard_state::SavedStateError::Damaged { .. })));

@@ -38,6 +38,8 @@ struct State {
     power: Option<usize>,
     /// The next call of this kind fails, once.
     fault: Option<(Call, ErrorKind)>,
+    /// Whether there is room for nothing more: no file, and no byte behind a file's end.
+    full: bool,
     /// What the next read gives, whatever is there.
     stale: Option<Vec<u8>>,
 }
@@ -59,6 +61,11 @@ impl FaultyDisk {
     /// From here on the next call of that kind fails, once.
     pub(crate) fn fail_next(&self, call: Call, kind: ErrorKind) {
         self.lock().fault = Some((call, kind));
+    }
+
+    /// There is no room for anything more, or there is again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.lock().full = full;
     }
 
     /// The next read sees the file as it was, or as it never was: someone is writing.
@@ -229,6 +236,9 @@ impl Disk for FaultyDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.call(Call::Create)?;
+        if state.full {
+            return Err(ErrorKind::StorageFull.into());
+        }
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
         state.names.insert(path.to_owned(), inode);
@@ -254,6 +264,10 @@ impl Disk for FaultyDisk {
         durable_names.extend(names.iter().filter(|(path, _)| path.parent() == Some(dir)).map(|(path, inode)| (path.clone(), *inode)));
         Ok(())
     }
+
+    fn room(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(if self.lock().full { 0 } else { u64::MAX })
+    }
 }
 
 impl DiskFile for FaultyFile {
@@ -261,6 +275,9 @@ impl DiskFile for FaultyFile {
         let mut state = self.disk.call(Call::Write)?;
         let start = usize::try_from(offset).expect("tests write small files");
         let end = start + bytes.len();
+        if state.full && end > state.inodes[self.inode].shown.len() {
+            return Err(ErrorKind::StorageFull.into());
+        }
         let inode = &mut state.inodes[self.inode];
         inode.shown.resize(inode.shown.len().max(end), 0);
         inode.shown[start..end].copy_from_slice(bytes);

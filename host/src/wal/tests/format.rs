@@ -61,7 +61,7 @@ fn a_release() {
 #[test]
 fn the_copy_of_a_hard_state() {
     let disk = FaultyDisk::default();
-    hard_state::write(&disk, dir(), JOURNAL, [(GroupId(5), &[0xde, 0xad][..])].into_iter()).unwrap();
+    hard_state::write(&disk, dir(), JOURNAL, GroupId(5), &[0xde, 0xad]).unwrap();
     let fields = ["554b454849485354", "01000000", "0807060504030201", "0500000000000000", "dead", "42649bc4"];
     assert_eq!(hex(&disk.durable(&dir().join("hard-state-5")).unwrap()), fields.concat());
 }

@@ -138,20 +138,6 @@ fn a_full_disk_says_so_and_the_node_comes_back() {
 }
 
 #[test]
-fn space_that_is_back_when_a_segment_is_needed_is_used() {
-    let disk = FaultyDisk::default();
-    let (mut journal, ..) = open(&disk).unwrap();
-    // The first segment to be prepared ahead fails; by the time that it is needed there is space again.
-    disk.fail_next(Call::Create, ErrorKind::StorageFull);
-    let appends: Vec<_> = (1..=40).map(append).collect();
-    for append in &appends {
-        write(&mut journal, std::slice::from_ref(append)).unwrap();
-    }
-    drop(journal);
-    assert_eq!(read(&disk).unwrap().0, appends);
-}
-
-#[test]
 fn half_a_segment_gives_its_space_back() {
     for call in [Call::Write, Call::Sync, Call::Rename] {
         let disk = FaultyDisk::default();

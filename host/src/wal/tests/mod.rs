@@ -5,6 +5,7 @@ mod crashes;
 mod cut;
 pub(crate) mod faulty;
 mod format;
+mod full;
 mod hazards;
 mod properties;
 mod recovery_table;

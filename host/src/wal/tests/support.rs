@@ -12,6 +12,7 @@ use crate::wal::journal::Journal;
 use crate::wal::reader::WalReader;
 use crate::wal::record::Body;
 use crate::wal::segment::{self, HEADER_BYTES};
+use crate::wal::space::Space;
 use crate::wal::{Located, SavedStateError, WalDiagnostics, WalOptions, WalWriter, hard_state, recovery};
 
 /// Some 15 short records fit.
@@ -71,7 +72,7 @@ pub(crate) fn open_with(disk: &FaultyDisk, segment_size: u64) -> Result<(Journal
         collector.take(&located);
         Ok::<_, WalError>(())
     })?;
-    Ok((Journal::new(disk, dir().to_owned(), segment_size, end), collector.found, diagnostics))
+    Ok((Journal::new(disk, dir().to_owned(), segment_size, Space::default(), end), collector.found, diagnostics))
 }
 
 /// The hard state's copy.

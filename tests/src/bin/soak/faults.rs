@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 use amaters_cluster_tests::damage::{flip_in_newest_snapshot, flip_in_wal};
 use amaters_cluster_tests::load::Load;
 use amaters_cluster_tests::process::{Processes, wait_until};
+use amaters_cluster_tests::ram_disk::RamDisk;
 use fastrand::Rng;
 use rustix::process::Signal;
-
-use crate::ram_disk::RamDisk;
 
 /// The node whose disk can be filled, and the size of that disk.
 const SMALL_DISK: (u64, u32) = (3, 96);
 
-/// How long a disk stays full, at most, if the node bears it.
-const FULL_FOR: Duration = Duration::from_secs(8);
+const DISK_FULL: &str = "amaters_cluster_disk_full";
 
 const DAMAGED_JOURNAL: &str = "damaged journals";
 
@@ -105,22 +103,15 @@ impl Faults {
         self.come_back(cluster, id, if damaged { "damaged snapshots" } else { "kill -9" });
     }
 
-    /// A node ends when its disk is full, and is started again once there is space.
+    /// The node waits, and goes on by itself once there is space.
     fn fill_disk(&mut self, cluster: &mut Processes) {
         let (id, _) = SMALL_DISK;
         let Some(disk) = &self.disk else { return };
         disk.fill();
-        let full = Instant::now();
-        while cluster.is_running(id) && full.elapsed() < FULL_FOR {
-            thread::sleep(Duration::from_millis(20));
-        }
+        thread::sleep(self.random.u32(1..=8) * Duration::from_secs(1));
+        let noticed = cluster.node(id).metric(DISK_FULL) == Some(1.0);
         disk.free();
-        if cluster.is_running(id) {
-            self.took_part(cluster, id, "full disks that a node went on with");
-        } else {
-            cluster.ended(id);
-            self.come_back(cluster, id, "full disks that ended a node");
-        }
+        self.took_part(cluster, id, if noticed { "full disks" } else { "full disks that nobody needed" });
     }
 
     fn moment(&mut self) {

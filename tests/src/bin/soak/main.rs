@@ -12,7 +12,6 @@ use amaters_cluster_tests::process::Processes;
 use clap::Parser;
 
 mod faults;
-mod ram_disk;
 
 use faults::Faults;
 

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file system of its own at a directory. Dropping it takes it away.
-pub(crate) struct RamDisk {
+#[derive(Debug)]
+pub struct RamDisk {
     at: PathBuf,
 }
 
 impl RamDisk {
     /// Mounts one; nothing where the user may not.
-    pub(crate) fn mount(at: &Path, mib: u32) -> Option<Self> {
+    #[must_use]
+    pub fn mount(at: &Path, mib: u32) -> Option<Self> {
         fs::create_dir_all(at).ok()?;
         let size = format!("size={mib}m");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output().ok()?;
@@ -20,13 +22,20 @@ impl RamDisk {
     }
 
     /// Takes all the space that is left, with a file that is none of the node's.
-    pub(crate) fn fill(&self) {
+    ///
+    /// # Panics
+    /// No file can be made.
+    pub fn fill(&self) {
         let mut ballast = File::create(self.ballast()).expect("a file can be made");
         // Ends at the error that there is no space.
         while ballast.write_all(&[1; 4096]).is_ok() {}
     }
 
-    pub(crate) fn free(&self) {
+    /// Gives that space back.
+    ///
+    /// # Panics
+    /// It was not taken.
+    pub fn free(&self) {
         fs::remove_file(self.ballast()).expect("the file was made");
     }
 
