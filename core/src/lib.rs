@@ -15,7 +15,7 @@
 //!   that means for a node, and what it takes from nodes that are none.
 //! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
 //! - [`detector`], [`failover`]: who is alive and who leads, as told to those who ask. [`fencing`]: what a holder of a lock shows.
-//! - [`sealing`]: what makes the log unreadable to a disk, and changes of it visible.
+//! - [`sealing`]: what makes the log unreadable to a disk, and changes of it visible. `encryption` and `chain`: what the node does with that, and with its keys.
 //! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
 //!
 //! # A cluster of one

@@ -31,7 +31,7 @@ struct Options {
     /// Show all steps of the first run instead of going through many.
     #[arg(long)]
     trace: bool,
-    /// Put a bug in, by its row in the list of hazards: h01, h02, h03, h08, h09, h12, h12-opening, h12-transfer or h14.
+    /// Put a bug in, by its row in the list of hazards: h01, h02, h03, h08, h09, h12, h12-opening, h12-transfer, h14, h50, h52 or another of `sim::BUGS`.
     #[arg(long, value_parser = bug_named)]
     bug: Option<Bug>,
     /// Check nothing but whether what clients see is linearizable.

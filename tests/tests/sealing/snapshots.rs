@@ -111,3 +111,36 @@ fn a_snapshot_of_another_history_and_the_log_are_not_joined() {
     let error = ours.try_restart(NODE_2).expect_err("they don't fit");
     assert!(matches!(error, JournalError::Chain(_)), "{error:?}");
 }
+
+/// Storage drops what a snapshot stands for, and the log begins anywhere before it: on trust, until it comes to where the snapshot vouches for the chain.
+#[test]
+fn a_journal_without_its_beginning_is_as_good_and_its_first_link_is_checked_by_the_snapshot() {
+    let mut cluster = compacting(1);
+    write_many(&mut cluster, 25);
+    let head = status(&cluster, NODE_2).head;
+    cluster.crash(NODE_2, 0);
+    let whole = cluster.member(NODE_2).disk.journal().to_vec();
+    let base = cluster.member(NODE_2).disk.durable().base.index;
+    let compaction = whole.iter().rposition(|operation| matches!(operation, Operation::Compact { .. })).expect("it was told so");
+    assert!(compaction > 10 && base > LogIndex(10), "there is much to drop");
+    let state = wire::hard_state_operation(&cluster.member(NODE_2).disk.durable().state); // which stays
+    let left = |rest: &[Operation]| {
+        let rest = rest.iter().filter(|operation| !matches!(operation, Operation::HardState(_))).cloned();
+        [state.clone()].into_iter().chain(rest).collect::<Vec<_>>()
+    };
+    for dropped in 0..=compaction {
+        cluster.member_mut(NODE_2).disk.tamper(|journal| *journal = left(&whole[dropped..]));
+        cluster.restart(NODE_2);
+        assert_eq!(status(&cluster, NODE_2).head, head, "without the first {dropped} operations");
+        cluster.crash(NODE_2, 0);
+    }
+    // A record that is left says itself from which link it goes on: somebody who wants it to follow another history can change that.
+    let appends = (compaction - 4..whole.len()).filter(|at| matches!(whole[*at], Operation::Append { .. }));
+    for at in appends {
+        let mut forged = whole.clone();
+        let Operation::Append { entries, .. } = &mut forged[at] else { panic!("it holds entries") };
+        entries[10] ^= 1; // within the link, behind the format's version
+        cluster.member_mut(NODE_2).disk.tamper(|journal| *journal = left(&forged[at.min(compaction)..]));
+        cluster.try_restart(NODE_2).expect_err("the link before its first entry is another");
+    }
+}
