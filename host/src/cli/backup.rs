@@ -171,7 +171,7 @@ fn next_piece(file: &mut File) -> io::Result<Option<Vec<u8>>> {
 /// Writes all that a node's directory has.
 fn fill(dir: &Path, options: &RestoreOptions, last: EntryId) -> Result<()> {
     let id = NodeId(options.id);
-    let identity = Identity { cluster: options.cluster.clone(), node: id, voters: vec![id] };
+    let identity = Identity { cluster: options.cluster.clone(), node: id, voters: vec![id], sealed: false };
     let dir = DataDir::open(dir, &identity)?;
     let operations = copy(options, &dir.snapshots(), last)?;
     write_journal(&dir.wal(), &WalOptions::default(), operations)?;

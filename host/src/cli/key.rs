@@ -1,4 +1,4 @@
-//! `ukehi key`: the keys of a cluster's log, while no node is asked.
+//! `ukehi key`: the keys of a cluster's log.
 #![allow(clippy::print_stdout, reason = "the command's output")]
 
 use std::path::PathBuf;
@@ -47,16 +47,48 @@ pub struct KeySource {
     pub key_credential: Option<String>,
 }
 
+/// A source of keys that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// A key file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// A command.
+    Command(KeyCommand),
+    /// A credential of the systemd unit.
+    Credential(String),
+}
+
 impl KeySource {
-    /// The provider that was chosen; `None` if none was.
+    /// The source that was chosen; `None` if none was.
+    #[must_use]
+    pub fn origin(self) -> Option<KeyOrigin> {
+        match self {
+            Self { key_file: Some(path), .. } => Some(KeyOrigin::File(path)),
+            Self { key_env: Some(name), .. } => Some(KeyOrigin::Variable(name)),
+            Self { key_command: Some(command), .. } => Some(KeyOrigin::Command(command)),
+            Self { key_credential: Some(name), .. } => Some(KeyOrigin::Credential(name)),
+            Self { .. } => None,
+        }
+    }
+
+    /// What reads the source that was chosen; `None` if none was.
     #[must_use]
     pub fn provider(self) -> Option<Box<dyn KeyProvider>> {
+        self.origin().map(KeyOrigin::provider)
+    }
+}
+
+impl KeyOrigin {
+    /// What reads it.
+    #[must_use]
+    pub fn provider(self) -> Box<dyn KeyProvider> {
         match self {
-            Self { key_file: Some(path), .. } => Some(Box::new(KeyFile::new(path))),
-            Self { key_env: Some(name), .. } => Some(Box::new(KeyVariable::new(name))),
-            Self { key_command: Some(command), .. } => Some(Box::new(command)),
-            Self { key_credential: Some(name), .. } => Some(Box::new(KeyCredential::new(name))),
-            Self { .. } => None,
+            Self::File(path) => Box::new(KeyFile::new(path)),
+            Self::Variable(name) => Box::new(KeyVariable::new(name)),
+            Self::Command(command) => Box::new(command),
+            Self::Credential(name) => Box::new(KeyCredential::new(name)),
         }
     }
 }

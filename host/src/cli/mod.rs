@@ -84,8 +84,8 @@ enum Command {
     /// Lists, checks and takes snapshots
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
-    /// Makes and lists keys for a sealed log. No node seals its log yet
-    #[command(subcommand, hide = true)]
+    /// Makes, lists and changes the keys of an encrypted log
+    #[command(subcommand)]
     Key(key::KeyCommands),
 }
 
@@ -153,7 +153,7 @@ impl std::fmt::Display for Advice {
 fn explain(error: &anyhow::Error) -> String {
     let advice = match error.downcast_ref::<Advice>() {
         Some(advice) => Some(advice.0),
-        None => error.downcast_ref::<UsageError>().map(|_| "see `ukehi start --help`"),
+        None => error.downcast_ref::<UsageError>().map(UsageError::advice),
     };
     let mut text = String::new();
     let mut label = "error";
@@ -208,6 +208,11 @@ mod tests {
             "ukehi snapshot create --admin 127.0.0.1:8091",
             "ukehi backup --to f --admin 127.0.0.1:8091",
             "ukehi restore --from f --data-dir d --cluster new --id 4 --advertise host:7104",
+            "ukehi key generate --out f",
+            "ukehi key add-version --key-file f",
+            "ukehi key list --key-file f",
+            "ukehi start --data-dir d --key-file f",
+            "ukehi start --data-dir d --no-encryption",
             "ukehi start --data-dir d --snapshot-every-bytes 64MiB --snapshot-every-entries 0 --snapshots-kept 2 --on-corruption repair",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect(line);
@@ -218,6 +223,8 @@ mod tests {
     fn wrong_command_lines_end_with_code_2() {
         for line in [
             "ukehi start --data-dir d --data-dir e",
+            "ukehi start --data-dir d --key-file f --no-encryption",
+            "ukehi key list",
             "ukehi demo --nodes 8",
             "ukehi bench",
             "ukehi bench --target x",

@@ -16,11 +16,12 @@ use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 mod disk_bytes;
+mod keys;
 
 use disk_bytes::DiskBytes;
 
 use super::member::Newcomer;
-use super::options::{EngineChoice, LogFormat, StartOptions};
+use super::options::{EncryptionChoice, EngineChoice, LogFormat, StartOptions};
 use crate::admin::{self, NodeInfo};
 use crate::data_dir::{DataDir, Identity};
 use crate::engine::{COMPONENT, Sandbox, SandboxLimits};
@@ -77,8 +78,10 @@ fn io_threads() -> usize {
 
 async fn serve(mut options: StartOptions) -> Result<()> {
     let voters = options.peers.keys().copied().collect();
-    let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters };
+    let sealed = options.encryption != EncryptionChoice::Off;
+    let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters, sealed };
     let data_dir = Arc::new(DataDir::open(&options.data_dir, &identity)?);
+    let keys = keys::source(&options, &data_dir)?;
     options.core.voters = data_dir.founders().to_vec();
     options.core.repair = data_dir.is_repairing();
     if options.core.repair {
@@ -219,6 +222,7 @@ async fn start_node(
         id: options.id,
         address: options.advertise.clone(),
         peers: options.peers.clone(),
+        sealed: options.encryption != EncryptionChoice::Off,
         limits: TransportLimits::default(),
     };
     let metrics = TransportMetrics::register(registry)?;
