@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use amaters_cluster::admin::{MemberRoleView, RoleView, StatusView};
+use amaters_cluster::keys::create_key_file;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on a loaded machine: only a failure waits for it.
@@ -20,6 +21,8 @@ pub struct Processes {
     nodes: Vec<Process>,
     /// Flags of every node besides those that say who and where it is.
     flags: Vec<String>,
+    /// What each node is told of encryption: a key file of the cluster's own, unless a test wants something else.
+    encryption: Vec<String>,
 }
 
 /// One node's place in the cluster; its process may be down.
@@ -57,9 +60,21 @@ impl Processes {
     pub fn prepare(count: u64, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let nodes = (1..=count).map(Process::new).collect();
-        let mut cluster = Self { directory, nodes, flags: Vec::new() };
+        let mut cluster = Self { directory, nodes, flags: Vec::new(), encryption: Vec::new() };
+        create_key_file(&cluster.key_file()).expect("the directory is new");
+        cluster.set_encryption(&["--key-file", &cluster.key_file().display().to_string()]);
         cluster.set_flags(flags);
         cluster
+    }
+
+    /// The cluster's key file.
+    pub fn key_file(&self) -> PathBuf {
+        self.directory.path().join("log.keys")
+    }
+
+    /// Changes what nodes are told of encryption when they start from now on.
+    pub fn set_encryption(&mut self, flags: &[&str]) {
+        self.encryption = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Changes the flags with which nodes start from now on.
@@ -104,7 +119,7 @@ impl Processes {
         arguments.extend(flag("listen", &node.listen));
         arguments.extend(flag("client", &node.client));
         arguments.extend(flag("admin", &node.admin));
-        arguments.extend(self.flags.iter().cloned());
+        arguments.extend(self.encryption.iter().chain(&self.flags).cloned());
         if node.joins {
             arguments.extend(flag("join", &self.admin_addresses()));
         } else {
