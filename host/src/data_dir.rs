@@ -581,7 +581,10 @@ mod tests {
         assert!(text.contains("format = 1\n") && !text.contains("sealed"), "{text}");
         drop(DataDir::open(dir.path(), &Identity { sealed: true, ..identity("c", 1) }).unwrap());
         let text = fs::read_to_string(dir.path().join("identity")).unwrap();
-        assert!(text.contains("format = 3\n") && text.contains("sealed = true\n"), "a version that knows nothing of it refuses the format: {text}");
+        assert!(
+            text.contains("format = 3\n") && text.contains("sealed = true\n"),
+            "a version that knows nothing of it refuses the format: {text}"
+        );
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl Processes {
     /// A new cluster of one from a backup, which has been started.
     pub fn restored(backup: &Path) -> Self {
         let mut cluster = Self::prepare(1, &[]);
+        cluster.set_encryption(&["--no-encryption"]);
         let (done, said) = restore(backup, &cluster.data_dir(1));
         assert!(done, "{said}");
         cluster.restart(1);

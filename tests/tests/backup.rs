@@ -92,7 +92,7 @@ fn a_backup_is_never_overwritten_and_what_is_damaged_or_in_the_way_is_refused() 
     fs::remove_dir_all(target.join("snapshots")).expect("it has one");
     let (done, words) = said(
         ukehi()
-            .args(["start", "--listen", "127.0.0.1:0", "--client", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["start", "--no-encryption", "--listen", "127.0.0.1:0", "--client", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(&target),
     );

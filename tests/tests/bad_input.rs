@@ -38,7 +38,11 @@ fn mistakes_on_the_command_line_are_explained_and_exit_with_2() {
         ("an id twice", start(&["--id", "1", "--peer", "1=127.0.0.1:7101", "--peer", "1=127.0.0.1:7102"]), "each id once"),
         ("id 0", start(&["--id", "0"]), "1"),
         ("a peer without address", start(&["--id", "1", "--peer", "1"]), "ID=HOST:PORT"),
-        ("several nodes, and no key", start(&["--id", "1", "--peer", "1=127.0.0.1:7101", "--peer", "2=127.0.0.1:7102"]), "ukehi key generate --out FILE"),
+        (
+            "several nodes, and no key",
+            start(&["--id", "1", "--peer", "1=127.0.0.1:7101", "--peer", "2=127.0.0.1:7102"]),
+            "ukehi key generate --out FILE",
+        ),
         ("a node that joins, and no key", start(&["--id", "4", "--join", "127.0.0.1:8091"]), "ukehi start … --key-file FILE"),
         ("two sources of keys", start(&["--key-file", "a", "--key-env", "B"]), "--key-env"),
         ("a port that is none", start(&["--listen", "127.0.0.1:99999"]), "127.0.0.1:99999"),

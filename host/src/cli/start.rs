@@ -81,7 +81,9 @@ async fn serve(mut options: StartOptions) -> Result<()> {
     let sealed = options.encryption != EncryptionChoice::Off;
     let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters, sealed };
     let data_dir = Arc::new(DataDir::open(&options.data_dir, &identity)?);
-    let keys = keys::source(&options, &data_dir)?;
+    if let Some(source) = keys::source(&options, &data_dir)? {
+        keys::announce(source.as_ref())?;
+    }
     options.core.voters = data_dir.founders().to_vec();
     options.core.repair = data_dir.is_repairing();
     if options.core.repair {

@@ -170,8 +170,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let version = read_preamble(stream).await?;
-    let outcome =
-        if version == VERSION { read_hello(stream, own, admits).await } else { Err(Close::OtherVersion { theirs: version }) };
+    let outcome = if version == VERSION { read_hello(stream, own, admits).await } else { Err(Close::OtherVersion { theirs: version }) };
     let code = match &outcome {
         Ok(_) => ACCEPTED,
         Err(Close::OtherVersion { .. }) => Refusal::Version.code(),
@@ -301,10 +300,7 @@ pub(super) mod tests {
     /// What both sides come to when `dialler` dials node 2, and `own` answers, whose peers are these.
     async fn meet(dialler: &Own<'_>, own: &Own<'_>, peers: &[u64]) -> (Result<(), Close>, Result<Guest, Close>) {
         let (mut dialling, mut accepting) = tokio::io::duplex(1024);
-        tokio::join!(
-            introduce(&mut dialling, dialler, NodeId(2), Lane::Bulk),
-            welcome(&mut accepting, own, |node| peers.contains(&node.0)),
-        )
+        tokio::join!(introduce(&mut dialling, dialler, NodeId(2), Lane::Bulk), welcome(&mut accepting, own, |node| peers.contains(&node.0)),)
     }
 
     #[test]

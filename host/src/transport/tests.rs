@@ -48,7 +48,8 @@ impl TestNode {
         let (registry, inbox, (stop, shutdown)) = (Registry::new(), Inbox::default(), watch::channel(false));
         let metrics = TransportMetrics::register(&registry).unwrap();
         let address = addresses.get(&NodeId(id)).cloned().unwrap_or_default();
-        let config = TransportConfig { cluster: "test".to_owned(), id: NodeId(id), address, peers: addresses.clone(), sealed: false, limits };
+        let config =
+            TransportConfig { cluster: "test".to_owned(), id: NodeId(id), address, peers: addresses.clone(), sealed: false, limits };
         let transport = Transport::start(config, listener, inbox.clone(), metrics, &shutdown).unwrap();
         Self { transport, inbox, registry, stop }
     }

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn the_own_key_file_is_beside_the_directory_however_that_is_named() {
-        for (data_dir, file) in [("data", "data.key"), ("data/", "data.key"), ("/var/lib/ukehi/1", "/var/lib/ukehi/1.key"), ("a.b", "a.b.key")] {
+        for (data_dir, file) in
+            [("data", "data.key"), ("data/", "data.key"), ("/var/lib/ukehi/1", "/var/lib/ukehi/1.key"), ("a.b", "a.b.key")]
+        {
             assert_eq!(own_key_file(Path::new(data_dir)), Some(PathBuf::from(file)), "{data_dir}");
         }
         assert_eq!(own_key_file(Path::new("/")), None);

@@ -26,6 +26,19 @@ pub(super) fn source(options: &StartOptions, data_dir: &DataDir) -> Result<Optio
     Ok(Some(provider))
 }
 
+/// Reads the source once, and says which versions it has. The core of this version can't seal yet, and whoever starts a node must not think that it does.
+///
+/// # Errors
+/// The source can't be read, gives no key, or is open to others.
+pub(super) fn announce(source: &dyn KeyProvider) -> Result<()> {
+    let versions = source.versions()?.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    tracing::warn!(
+        "{} has version {versions} of the log's key; this build does not seal yet: the log is written in plain",
+        source.describe()
+    );
+    Ok(())
+}
+
 fn own_keys(data_dir: &DataDir) -> Result<PathBuf> {
     let no_name = || anyhow!("{} has no name that a key file beside it could be called after", data_dir.path().display());
     let path = own_key_file(data_dir.path()).with_context(no_name).context(Advice("name a file with --key-file FILE"))?;
@@ -34,7 +47,9 @@ fn own_keys(data_dir: &DataDir) -> Result<PathBuf> {
     }
     if !data_dir.is_blank()? {
         return Err(anyhow!("{} is encrypted with the keys of {}, and that file is not there", data_dir.path().display(), path.display())
-            .context(Advice("put the file, or a copy of it, back in its place, or name the copy with --key-file FILE: nothing else opens the log")));
+            .context(Advice(
+                "put the file, or a copy of it, back in its place, or name the copy with --key-file FILE: nothing else opens the log",
+            )));
     }
     keys::create_key_file(&path)?;
     tracing::warn!(
