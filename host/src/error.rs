@@ -90,6 +90,21 @@ pub enum RaftError {
     /// The snapshot could not be written.
     #[error("the snapshot could not be written: the node's log says why")]
     SnapshotFailed,
+    /// The log is not sealed: there is no key to change.
+    #[error("the log of this cluster is not encrypted: it has no key to change")]
+    NotEncrypted,
+    /// The log is sealed with this version of the key already, or with a later one.
+    #[error("the log is sealed with this version of the key already, or with a later one: `ukehi key add-version` makes a new one")]
+    KeyVersionInUse,
+    /// A voter did not say in time that it holds the new key.
+    #[error(
+        "a voter did not say in time that it holds this version of the key, and nothing was changed: give all nodes the new key file, and try again. The \
+         leader's log names the nodes"
+    )]
+    KeyNotHeld,
+    /// The source of keys gives none, or not the one that is asked for.
+    #[error("the keys of the log can't be had")]
+    Keys(#[from] crate::keys::KeySourceError),
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -134,6 +149,9 @@ impl RaftError {
             Rejection::Removed => Self::Removed,
             Rejection::SnapshotUnderWay => Self::SnapshotUnderWay,
             Rejection::SnapshotFailed => Self::SnapshotFailed,
+            Rejection::NotEncrypted => Self::NotEncrypted,
+            Rejection::KeyVersionInUse => Self::KeyVersionInUse,
+            Rejection::KeyNotHeld => Self::KeyNotHeld,
         }
     }
 
@@ -150,6 +168,7 @@ impl RaftError {
                 | Self::Removed
                 | Self::SnapshotUnderWay
                 | Self::SnapshotFailed
+                | Self::KeyNotHeld
         )
     }
 }

@@ -28,6 +28,7 @@ use crate::engine::{COMPONENT, Sandbox, SandboxLimits};
 use crate::error::{RaftError, RaftResult};
 use crate::handle::Handle;
 use crate::inbox::Inlet;
+use crate::keys::KeyProvider;
 use crate::node::{RaftNode, RaftNodeBuilder};
 use crate::persistence::{FilePersistence, RaftPersistence};
 use crate::ports::Network;
@@ -81,9 +82,7 @@ async fn serve(mut options: StartOptions) -> Result<()> {
     let sealed = options.encryption != EncryptionChoice::Off;
     let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters, sealed };
     let data_dir = Arc::new(DataDir::open(&options.data_dir, &identity)?);
-    if let Some(source) = keys::source(&options, &data_dir)? {
-        keys::announce(source.as_ref())?;
-    }
+    let keys = keys::source(&options, &data_dir)?;
     options.core.voters = data_dir.founders().to_vec();
     options.core.repair = data_dir.is_repairing();
     if options.core.repair {
@@ -97,7 +96,7 @@ async fn serve(mut options: StartOptions) -> Result<()> {
     let registry = Registry::new();
     let (stop, stopping) = watch::channel(false);
 
-    let (node, transport) = start_node(&options, ports.peers, &data_dir, &registry, &stopping).await?;
+    let (node, transport) = start_node(&options, keys, ports.peers, &data_dir, &registry, &stopping).await?;
     let info = NodeInfo {
         cluster: options.cluster.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -207,6 +206,7 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
 /// The node with its storage and its peers.
 async fn start_node(
     options: &StartOptions,
+    keys: Option<Box<dyn KeyProvider>>,
     listener: TcpListener,
     data_dir: &Arc<DataDir>,
     registry: &Registry,
@@ -246,7 +246,11 @@ async fn start_node(
         let store = DiskSnapshotStore::open(&snapshots, on_report).map_err(|error| RaftError::Storage(Box::new(error)))?;
         Ok(Box::new(store))
     });
-    let builder = with_repair(builder, options, repaired, registry)?;
+    let mut builder = with_repair(builder, options, repaired, registry)?;
+    if let Some(keys) = keys {
+        tracing::info!("the log is encrypted with the keys of {}", keys.describe());
+        builder = builder.encryption(&options.cluster, keys);
+    }
     let node = if io_threads() == 1 { builder.start_on_runtime(network).await? } else { builder.start_with(network)? };
     let transport = transport.context("a node joins its network when it starts")?;
     Ok((node, transport))

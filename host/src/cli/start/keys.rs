@@ -26,19 +26,6 @@ pub(super) fn source(options: &StartOptions, data_dir: &DataDir) -> Result<Optio
     Ok(Some(provider))
 }
 
-/// Reads the source once, and says which versions it has. The core of this version can't seal yet, and whoever starts a node must not think that it does.
-///
-/// # Errors
-/// The source can't be read, gives no key, or is open to others.
-pub(super) fn announce(source: &dyn KeyProvider) -> Result<()> {
-    let versions = source.versions()?.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    tracing::warn!(
-        "{} has version {versions} of the log's key; this build does not seal yet: the log is written in plain",
-        source.describe()
-    );
-    Ok(())
-}
-
 fn own_keys(data_dir: &DataDir) -> Result<PathBuf> {
     let no_name = || anyhow!("{} has no name that a key file beside it could be called after", data_dir.path().display());
     let path = own_key_file(data_dir.path()).with_context(no_name).context(Advice("name a file with --key-file FILE"))?;
