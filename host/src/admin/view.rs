@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use amaters_cluster_core::{NodeState, PeerStatus, Status};
 use serde::{Deserialize, Serialize};
 
+use super::encryption::EncryptionView;
 use super::members::MemberView;
 
 /// What a node tells of itself besides its status.
@@ -79,6 +80,9 @@ pub struct StatusView {
     pub has_lease: bool,
     /// Milliseconds for which the disk has completed nothing of what waits for it; 0 while nothing does.
     pub disk_waits_ms: u64,
+    /// How the log is sealed; null where it is not.
+    #[serde(default)]
+    pub encryption: Option<EncryptionView>,
 }
 
 /// What a node is, as `/status` words it.
@@ -154,6 +158,7 @@ impl StatusView {
             transfer_to: (!status.transfer_to.is_none()).then_some(status.transfer_to.0),
             has_lease: status.has_lease,
             disk_waits_ms: status.disk_waits.as_millis().try_into().unwrap_or(u64::MAX),
+            encryption: EncryptionView::new(status, &info.engine),
         }
     }
 }

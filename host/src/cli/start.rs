@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, MemberStatus, MembershipChange, NodeId, NodeState, Operation, Ticket};
+use amaters_cluster_core::{KeyVersion, LogIndex, MemberStatus, MembershipChange, NodeId, NodeState, Operation, Ticket};
 use anyhow::{Context, Result, anyhow};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -349,6 +349,10 @@ impl admin::StatusSource for Handle {
 
     async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
         Handle::transfer(self, to).await
+    }
+
+    async fn rotate_key(&self, version: Option<KeyVersion>) -> RaftResult<()> {
+        Handle::rotate_key(self, version).await
     }
 
     async fn take_snapshot(&self) -> RaftResult<()> {
