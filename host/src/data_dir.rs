@@ -271,7 +271,7 @@ impl DataDir {
     fn check_identity(&mut self, expected: &Identity) -> Result<(), DataDirError> {
         let file = self.path.join("identity");
         let (found, marks) = match fs::read_to_string(&file) {
-            Ok(text) => self.parse_identity(&file, &text)?,
+            Ok(text) => parse_identity(&self.path, &file, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.wal().exists() => {
                 return write_identity(&self.path, expected, Marks::default());
             }
@@ -313,28 +313,38 @@ impl DataDir {
         let marks = *self.marks();
         write_identity(&self.path, &self.identity, marks)
     }
+}
 
-    fn parse_identity(&self, file: &Path, text: &str) -> Result<(Identity, Marks), DataDirError> {
-        let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
-        // The format comes first: the rest of a newer one may look like anything.
-        let Format { format } = toml::from_str(text).map_err(unreadable)?;
-        if !(PLAIN_FORMAT..=FORMAT).contains(&format) {
-            return Err(DataDirError::UnsupportedFormat { path: self.path.clone(), got: format });
-        }
-        let content: IdentityFile = toml::from_str(text).map_err(unreadable)?;
-        let damaged = |reason: &str| DataDirError::NoIdentity { path: file.to_owned(), reason: reason.to_owned() };
-        if content.format != format_of(content.sealed, content.repairing) {
-            return Err(damaged("its format and what it says of a repair and of the log contradict each other"));
-        }
-        // Those that earlier versions wrote have none.
-        if let Some(got) = content.checksum
-            && got != content.sum().map_err(|error| damaged(&error.to_string()))?
-        {
-            return Err(damaged("its checksum does not fit: it is damaged, or was edited"));
-        }
-        let IdentityFile { cluster, node, voters, sealed, journal_begun, members_in_log, repairing, .. } = content;
-        Ok((Identity { cluster, node, voters, sealed }, Marks { journal_begun, members_in_log, repairing }))
+/// Whose directory it is, as far as it says: for those who look at its files. Neither locks nor changes anything.
+///
+/// # Errors
+/// It does not say, or a newer version wrote it.
+pub fn identity_of(dir: &Path) -> Result<Identity, DataDirError> {
+    let file = dir.join("identity");
+    let text = fs::read_to_string(&file).map_err(|error| DataDirError::NoIdentity { path: file.clone(), reason: error.to_string() })?;
+    parse_identity(dir, &file, &text).map(|(identity, _)| identity)
+}
+
+fn parse_identity(dir: &Path, file: &Path, text: &str) -> Result<(Identity, Marks), DataDirError> {
+    let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
+    // The format comes first: the rest of a newer one may look like anything.
+    let Format { format } = toml::from_str(text).map_err(unreadable)?;
+    if !(PLAIN_FORMAT..=FORMAT).contains(&format) {
+        return Err(DataDirError::UnsupportedFormat { path: dir.to_owned(), got: format });
     }
+    let content: IdentityFile = toml::from_str(text).map_err(unreadable)?;
+    let damaged = |reason: &str| DataDirError::NoIdentity { path: file.to_owned(), reason: reason.to_owned() };
+    if content.format != format_of(content.sealed, content.repairing) {
+        return Err(damaged("its format and what it says of a repair and of the log contradict each other"));
+    }
+    // Those that earlier versions wrote have none.
+    if let Some(got) = content.checksum
+        && got != content.sum().map_err(|error| damaged(&error.to_string()))?
+    {
+        return Err(damaged("its checksum does not fit: it is damaged, or was edited"));
+    }
+    let IdentityFile { cluster, node, voters, sealed, journal_begun, members_in_log, repairing, .. } = content;
+    Ok((Identity { cluster, node, voters, sealed }, Marks { journal_begun, members_in_log, repairing }))
 }
 
 #[derive(Deserialize)]
