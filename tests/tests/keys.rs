@@ -6,6 +6,13 @@ use std::os::unix::fs::MetadataExt as _;
 use amaters_cluster_tests::process::{Processes, said, ukehi, wait_until};
 use redis::Commands;
 
+#[path = "keys/offline.rs"]
+mod offline;
+#[path = "keys/rotation.rs"]
+mod rotation;
+#[path = "keys/secrecy.rs"]
+mod secrecy;
+
 #[test]
 fn a_cluster_of_one_makes_its_key_says_so_once_and_does_not_start_without_it() {
     let mut one = Processes::prepare(1, &[]);
