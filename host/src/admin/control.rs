@@ -106,6 +106,9 @@ fn refuse(reason: &RaftError) -> Response {
             (StatusCode::MISDIRECTED_REQUEST, Json(json!({ "error": reason.to_string(), "leader": leader }))).into_response()
         }
         RaftError::ShuttingDown | RaftError::UnknownOutcome { .. } => error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()),
+        RaftError::KeyNotHeld => {
+            (StatusCode::CONFLICT, Json(json!({ "error": reason.to_string(), "reason": "key-not-held" }))).into_response()
+        }
         RaftError::Keys(source) => error(StatusCode::CONFLICT, &source.to_string()),
         _ => error(StatusCode::CONFLICT, &reason.to_string()),
     }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use amaters_cluster_core::{Config, NodeId, SnapshotPolicy, Status};
 
+mod sealed;
+
 use super::{RaftNode, RaftNodeBuilder};
 use crate::data_dir::{DataDir, Identity};
 use crate::error::RaftError;

@@ -16,8 +16,8 @@ use crate::cli::transfer::find_leader;
 /// How long a leader may take to answer: a change is answered after 8 s at the latest, and is then under way or refused.
 const ANSWER: Duration = Duration::from_secs(12);
 
-/// How long a change that is under way is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a change is waited for that is under way, or for which a node has to read its keys anew: a command may take 10 s for that.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -39,20 +39,29 @@ pub(super) fn rotate(admin: &[String], version: Option<u32>) -> Result<ExitCode>
     let agent: Agent = Agent::config_builder().timeout_global(Some(ANSWER)).http_status_as_error(false).proxy(None).build().into();
     let failed = |error: &ureq::Error| anyhow!("node {leader} at {address}: {}", in_words(error));
     let before = in_use(admin, leader);
-    let request = agent.post(format!("http://{address}/keys/rotate")).send_json(RotateRequest { version });
-    let mut response = request.map_err(|error| failed(&error))?;
-    let code = response.status();
-    let body = response.body_mut().read_to_string().map_err(|error| failed(&error))?;
-    let now = match code.as_u16() {
-        200 => serde_json::from_str::<EncryptionView>(&body).context("the answer does not say how the log is sealed")?.version,
-        202 => wait_for_change(admin, leader, before)?,
-        _ => bail!("node {leader} did not change the key: {}", reason(&body).unwrap_or_else(|| format!("it answered {code}"))),
+    let begun = Instant::now();
+    let now = loop {
+        let request = agent.post(format!("http://{address}/keys/rotate")).send_json(RotateRequest { version });
+        let mut response = request.map_err(|error| failed(&error))?;
+        let code = response.status();
+        let body = response.body_mut().read_to_string().map_err(|error| failed(&error))?;
+        match code.as_u16() {
+            200 => break serde_json::from_str::<EncryptionView>(&body).context("the answer does not say how the log is sealed")?.version,
+            202 => break wait_for_change(admin, leader, before)?,
+            // The others read their sources by now, and that may take longer than a request.
+            409 if is_not_held(&body) && begun.elapsed() < PATIENCE => {}
+            _ => bail!("node {leader} did not change the key: {}", reason(&body).unwrap_or_else(|| format!("it answered {code}"))),
+        }
     };
     println!(
         "the log is sealed with version {now} of the key from here on. Keep the earlier ones: what they sealed is read with them until `ukehi key list --admin` \
          calls them retirable on all nodes, and backups need them for good"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_not_held(body: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(body).is_ok_and(|body| body.get("reason").is_some_and(|reason| reason == "key-not-held"))
 }
 
 fn wait_for_change(admin: &[String], leader: u64, before: Option<u32>) -> Result<u32> {
