@@ -11,6 +11,9 @@ use redis::Commands;
 /// Where a segment's header names the journal.
 const JOURNAL: Range<usize> = 12..20;
 
+/// A place in a record that reaches from here to there, its checksum left out.
+type Place = fn(&Range<usize>) -> usize;
+
 /// What stands before an append's links, from the record's start: length, type, group, number, `synced`; first index, count; the encoding's version.
 const LINKS_AT: usize = 4 + 1 + 8 + 8 + 8 + 8 + 4 + 1;
 
@@ -30,7 +33,7 @@ fn a_changed_byte_under_a_right_checksum_is_found_and_its_entry_named() {
 
     let (segment, record, index) = nth_append(&dir, 10);
     let whole = fs::read(&segment).expect("it is there");
-    let places: [(fn(&Range<usize>) -> usize, _); 3] = [
+    let places: [(Place, _); 3] = [
         (|record| record.end - 1, "does not match its tag"),
         (|record| record.end - 20, "does not match its tag"),
         (|record| record.start + LINKS_AT, "moved, left out, or linked"),
@@ -158,7 +161,7 @@ fn nth_append(data_dir: &Path, n: usize) -> (PathBuf, u64, u64) {
 }
 
 /// The segment with one bit of a record changed, at a place between its start and its checksum; and that made right: it covers the journal's number and the record.
-fn flipped(segment: &[u8], record: u64, place: fn(&Range<usize>) -> usize) -> Vec<u8> {
+fn flipped(segment: &[u8], record: u64, place: Place) -> Vec<u8> {
     let mut bytes = segment.to_vec();
     let at = usize::try_from(record).expect("it is in memory");
     let length = u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;

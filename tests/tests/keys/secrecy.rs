@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 
 use amaters_cluster_tests::process::{Processes, said, ukehi, wait_until};
 use redis::Commands;
@@ -47,20 +47,18 @@ fn what_clients_write_is_found_in_no_file_unless_encryption_is_off() {
 
 #[test]
 fn a_node_leaves_no_core_file() {
-    let mut one = Processes::prepare(1, &[]);
+    let one = Processes::prepare(1, &[]);
     let directory = one.key_file().parent().expect("it is in a directory").to_owned();
+    // A program that holds no keys: where this machine writes no core files at all, what follows shows nothing.
+    let mut other = with_core_files(&directory, "sleep".as_ref(), &["60".to_owned()]).spawn().expect("it starts");
+    abort(&other);
+    let others_do = other.wait().expect("it ends").core_dumped();
+
     let mut node = with_core_files(&directory, ukehi().get_program(), &one.arguments(1)).spawn().expect("it starts");
     one.leader();
     abort(&node);
     let ended = node.wait().expect("it ends");
-    assert_eq!((ended.signal(), ended.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
-
-    // The same of a program that holds no keys: whether this machine writes any is its own affair, but then the flag above means something.
-    let mut other = with_core_files(&directory, "sleep".as_ref(), &["60".to_owned()]).spawn().expect("it starts");
-    abort(&other);
-    let dumped = ExitStatus::core_dumped(&other.wait().expect("it ends"));
-    println!("this machine {} core files", if dumped { "writes" } else { "writes no" });
-    one.set_flags(&[]);
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(Signal::ABORT.as_raw()), false), "another program leaves one: {others_do}");
 }
 
 fn with_core_files(directory: &Path, program: &std::ffi::OsStr, arguments: &[String]) -> Command {
