@@ -9,6 +9,10 @@ use amaters_cluster_core::{Config, ConfigError, Encryption, FailoverConfig, LogI
 use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot, watch};
 
+mod counters;
+
+use counters::{divergence_counter, trap_counter};
+
 use crate::command::Command;
 use crate::engine::{COMPONENT, EngineError, Sandbox, SandboxLimits};
 use crate::error::{RaftError, RaftResult};
@@ -383,25 +387,6 @@ fn in_memory() -> OpenStorage {
 fn snapshots_in_memory() -> OpenSnapshots {
     let snapshots = MemorySnapshots::default();
     Box::new(move |on_report| Ok(Box::new(snapshots.open(on_report))))
-}
-
-fn trap_counter(registry: &prometheus::Registry) -> prometheus::IntCounter {
-    counter(registry, "amaters_cluster_component_traps_total", "Instances of the component that trapped and were replaced.")
-}
-
-fn divergence_counter(registry: &prometheus::Registry) -> prometheus::IntCounter {
-    counter(
-        registry,
-        "amaters_cluster_divergences_total",
-        "How often what this node holds could not be true beside what another one does: it ends then",
-    )
-}
-
-fn counter(registry: &prometheus::Registry, name: &str, help: &str) -> prometheus::IntCounter {
-    let counter = prometheus::IntCounter::new(name, help).expect("the name is valid");
-    // A second node on the same registry shares nothing with the first: its count is just not shown.
-    let _ = registry.register(Box::new(counter.clone()));
-    counter
 }
 
 #[cfg(test)]
