@@ -40,7 +40,7 @@ const SEALED_VERSION: u8 = 2;
 const HEADER: u8 = 1;
 const SESSIONS: u8 = 2;
 const STATE: u8 = 3;
-const END: u8 = 4;
+pub(super) const END: u8 = 4;
 const METADATA: u8 = 5;
 
 /// Bytes before a frame's payload, and after it.
@@ -160,6 +160,8 @@ pub(crate) struct SnapshotReader {
     expected: Option<EntryId>,
     /// Set if the snapshot is to be a sealed one.
     keys: Option<SnapshotKeys>,
+    /// Whether a sealed snapshot is looked at from outside alone.
+    closed: bool,
     opener: Option<SnapshotOpener>,
     /// What the header says.
     last: Option<EntryId>,
@@ -255,6 +257,16 @@ impl SnapshotReader {
         Self { expected: Some(id), ..Self::any(keys) }
     }
 
+    /// A reader of any snapshot that leaves a sealed one closed: of that, only [`Self::next_frame`] is of use.
+    pub(super) fn closed() -> Self {
+        Self { closed: true, ..Self::default() }
+    }
+
+    /// The last entry that the snapshot holds, once the header was read, and whether it is sealed.
+    pub(super) fn header(&self) -> Option<(EntryId, bool)> {
+        self.last.map(|last| (last, self.metadata.is_none()))
+    }
+
     /// Takes the next bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..std::mem::take(&mut self.taken));
@@ -321,7 +333,7 @@ impl SnapshotReader {
         Ok(None)
     }
 
-    fn next_frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, SnapshotError> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, SnapshotError> {
         let Some(length) = self.rest().first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize) else { return Ok(None) };
         if length > MAX_PAYLOAD {
             let got = format!("{length} bytes long");
@@ -363,6 +375,11 @@ impl SnapshotReader {
     fn read_header(&mut self, payload: &[u8]) -> Result<(EntryId, Option<Vec<u8>>), SnapshotError> {
         let mixed = |got, expected| Err(SnapshotError::Mixed { got, expected });
         match (&self.keys, payload.first() == Some(&SEALED_VERSION)) {
+            (None, true) if self.closed => {
+                let SealedHeader { last, .. } = wire::decode("snapshot's header", SEALED_VERSION, payload)?;
+                self.last = Some(last);
+                Ok((last, None))
+            }
             (None, false) => Ok((self.take_metadata(wire::decode("snapshot's header", VERSION, payload)?)?, None)),
             (None, true) => mixed("sealed", "not sealed"),
             (Some(_), false) if payload.first() == Some(&VERSION) => mixed("not sealed", "sealed"),

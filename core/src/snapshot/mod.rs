@@ -14,6 +14,7 @@
 //! that is kept: a node whose newest one is damaged starts from the one before.
 
 mod config;
+mod form;
 mod format;
 mod installing;
 mod new_cluster;
@@ -30,6 +31,7 @@ use crate::status::SnapshotStatus;
 use crate::types::{EntryId, Instant, LogIndex, Token};
 
 pub use config::{SnapshotConfig, SnapshotPolicy};
+pub use form::SnapshotForm;
 pub use format::{SnapshotError, SnapshotMetadata};
 use installing::{Receiving, Restoring};
 pub use new_cluster::NewCluster;

@@ -9,7 +9,7 @@
 use super::format::{FrameWriter, Part, SnapshotError, SnapshotMetadata, SnapshotReader};
 use crate::chain::ChainPoint;
 use crate::cluster_config::{ClusterConfig, ConfigState, Member};
-use crate::sealing::{ChainLink, EntryEncryptor, SnapshotKeys};
+use crate::sealing::{ChainLink, EntryEncryptor, KeyVersion, SnapshotKeys};
 use crate::sessions::Sessions;
 use crate::types::EntryId;
 
@@ -38,6 +38,12 @@ impl NewCluster {
     #[must_use]
     pub fn sealed(founder: Member, original: SnapshotKeys, copy: EntryEncryptor) -> Self {
         Self { founder, encryptor: Some(copy), reader: SnapshotReader::any(Some(original)), writer: None }
+    }
+
+    /// A sealed copy of a snapshot that is not sealed: `copy` is the founder's encryptor for the new cluster, and seals with the newest of its keys.
+    #[must_use]
+    pub fn newly_sealed(founder: Member, copy: EntryEncryptor) -> Self {
+        Self { founder, encryptor: Some(copy), reader: SnapshotReader::any(None), writer: None }
     }
 
     /// Takes the next bytes of the original, in any pieces, and adds to `copy` what they give.
@@ -81,7 +87,9 @@ impl NewCluster {
             return Err(unexpected("for a founder that can't be a member", "one with an id, and an address of at most 255 bytes"));
         }
         let (mut chain, mut sealer) = (None, None);
-        if let (Some(encryptor), Some(ChainPoint { version, .. })) = (&mut self.encryptor, original.chain) {
+        if let Some(encryptor) = &mut self.encryptor {
+            let newest = encryptor.keys().versions().last().unwrap_or(KeyVersion::NONE);
+            let version = original.chain.map_or(newest, |point| point.version);
             encryptor.use_version(version)?;
             sealer = Some(encryptor.snapshot_sealer(original.last)?);
             // Where a chain begins says nothing: that it began there is what the copy's seal says.
