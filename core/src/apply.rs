@@ -1,6 +1,6 @@
 //! What is done with committed entries, each once and in the order of the log.
 
-use crate::entry::EntryKind;
+use crate::entry::{EntryKind, Payload};
 use crate::io::{Committed, Effect, LogLevel, Reply};
 use crate::node::Node;
 use crate::planted::Bug;
@@ -17,6 +17,12 @@ impl Node {
             return;
         }
         let mut commands = Vec::new();
+        let mut unreadable = None;
+        let sealing = &mut self.sealing;
+        let mut open = |id, payload: &Payload| match sealing {
+            None => Ok(payload.clone()),
+            Some(sealing) => sealing.open(id, payload),
+        };
         for entry in self.log.take_committed(MAX_APPLY_BYTES) {
             self.snapshots.applied(entry.size());
             if entry.id.term > self.applied_term {
@@ -27,19 +33,33 @@ impl Node {
             let token = own.and_then(|origin| self.proposals.resolve(origin.run, origin.sequence, self.now));
             let (index, term) = (entry.id.index, entry.id.term);
             match &entry.kind {
-                EntryKind::NoOp | EntryKind::Configuration(_) => {}
-                EntryKind::Command { payload, .. } => {
-                    commands.push(Committed { index, term, token, command: payload.clone(), result_wanted: false });
-                }
+                EntryKind::NoOp | EntryKind::Configuration(_) | EntryKind::KeyVersion(_) => {}
+                EntryKind::Command { payload, .. } => match open(entry.id, payload) {
+                    Ok(command) => commands.push(Committed { index, term, token, command, result_wanted: false }),
+                    Err(error) => {
+                        unreadable = Some(error);
+                        break;
+                    }
+                },
                 EntryKind::SessionCommand { time, stamp, payload, .. } => {
                     let time = if self.config.has_bug(Bug::ExpireByOwnClock) { LogTime(self.now.0 / 1_000_000) } else { *time };
                     let first = self.sessions.command(index, time, stamp, token);
                     if first || self.config.has_bug(Bug::RepeatCarriedOut) {
-                        commands.push(Committed { index, term, token, command: payload.clone(), result_wanted: first });
+                        match open(entry.id, payload) {
+                            Ok(command) => commands.push(Committed { index, term, token, command, result_wanted: first }),
+                            Err(error) => {
+                                unreadable = Some(error);
+                                break;
+                            }
+                        }
                     }
                 }
                 EntryKind::Session { time, change, .. } => self.sessions.change(index, *time, *change, token),
             }
+        }
+        if let Some(error) = unreadable {
+            // The chain has let it pass: another holder of the key has sealed it wrongly.
+            self.diverge(format!("a committed entry can't be opened: {error}"));
         }
         self.membership.forget_before(self.log.applied_index());
         if commands.len() > 1 && self.config.has_bug(Bug::ApplyTogetherTwice) {

@@ -8,17 +8,19 @@
 use crate::detector::FailureEvent;
 use crate::io::{Effect, Input};
 use crate::node::Node;
+use crate::sealing::KeyVersion;
 use crate::sessions::Applied;
 use crate::types::{Instant, LogIndex, NodeId, Ticket, Token};
 use std::cell::RefCell;
 
-use bindings::amaters::cluster::{events, log, network, snapshots, state_machine, storage};
+use bindings::amaters::cluster::{events, keys, log, network, snapshots, state_machine, storage};
 use bindings::exports::amaters::cluster::node as exported;
 use bindings::exports::amaters::cluster::node::SetupError;
 use bindings::wasi::clocks::monotonic_clock;
 use convert::{
-    core_change, core_config, core_membership_change, core_operation, core_snapshot_id, core_stamp, core_stored_snapshot, exported_status,
-    known, lent_command, lent_member, lent_operation, lent_reply, log_level, rejected, snapshot_id,
+    core_change, core_config, core_keys, core_membership_change, core_operation, core_snapshot_id, core_stamp, core_stored_snapshot,
+    exported_status, known, lent_command, lent_member, lent_operation, lent_reply, log_level, refused_journal, refused_snapshot, rejected,
+    snapshot_id,
 };
 
 mod convert;
@@ -65,7 +67,7 @@ impl exported::Guest for Component {
             let Stage::Fresh = stage else {
                 return Err(out_of_order("`configure` was called twice: call it once in the life of an instance"));
             };
-            let node = Node::new(core_config(config)).map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
+            let node = Node::new(core_config(config)?).map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
             *stage = Stage::Recovering(Box::new(node));
             Ok(())
         })
@@ -77,7 +79,7 @@ impl exported::Guest for Component {
                 return Err(out_of_order("`restore` belongs between `configure` and `recover`"));
             };
             let mut effects = Vec::new();
-            node.restore(&bytes, &mut effects).map_err(|error| SetupError::InvalidSnapshot(error.to_string()))?;
+            node.restore(&bytes, &mut effects).map_err(|error| refused_snapshot(&error))?;
             effects.into_iter().for_each(|effect| carry_out(&effect));
             Ok(())
         })
@@ -89,7 +91,7 @@ impl exported::Guest for Component {
                 return Err(out_of_order("`recover` belongs between `configure` and `start`"));
             };
             for operation in operations {
-                node.recover(core_operation(operation)).map_err(|error| SetupError::InvalidJournal(error.to_string()))?;
+                node.recover(core_operation(operation)).map_err(|error| refused_journal(&error))?;
             }
             Ok(())
         })
@@ -108,7 +110,7 @@ impl exported::Guest for Component {
     fn start() -> Result<(), SetupError> {
         STAGE.with_borrow_mut(|stage| match std::mem::replace(stage, Stage::Fresh) {
             Stage::Recovering(mut node) => {
-                node.start(now()).map_err(|error| SetupError::InvalidJournal(error.to_string()))?;
+                node.start(now()).map_err(|error| refused_journal(&error))?;
                 *stage = Stage::Running(Box::new(Running { node: *node, effects: Vec::new() }));
                 Ok(())
             }
@@ -153,6 +155,17 @@ impl exported::Guest for Component {
 
     fn change_membership(token: u64, change: exported::MembershipChange) {
         step_each([Input::ChangeMembership { token: Token(token), change: core_membership_change(change) }]);
+    }
+
+    fn rotate_key(token: u64, version: u32) {
+        step_each([Input::RotateKey { token: Token(token), version: KeyVersion(version) }]);
+    }
+
+    fn keys_loaded(keys: Vec<exported::LogKey>) {
+        match core_keys(keys) {
+            Ok(keys) => step_each([Input::KeysLoaded { keys }]),
+            Err(error) => log::write(log::Level::Error, &format!("the host's keys are not taken: {error}")),
+        }
     }
 
     fn persisted(ticket: u64) {
@@ -248,6 +261,8 @@ fn carry_out(effect: &Effect) {
         }
         Effect::StateLost { reason } => events::state_lost(reason),
         Effect::Repaired => events::repaired(),
+        Effect::RequestKey { version } => keys::request(version.0),
+        Effect::Diverged { reason } => events::diverged(reason),
     }
 }
 

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::cluster_config::{ClusterConfig, MAX_ADDRESS_BYTES};
 use crate::detector::HeartbeatConfig;
+use crate::encryption::Encryption;
 use crate::snapshot::SnapshotConfig;
 use crate::types::{GroupId, LogIndex, NodeId};
 
@@ -61,6 +62,8 @@ pub struct Config {
     /// Whether storage has lost a part of what this node once promised: then it takes no part in elections, and is counted in no majority, until a
     /// leader that a majority of the others has confirmed since has brought it everything that it may have promised.
     pub repair: bool,
+    /// What seals the log; none for a log that anybody can read who has its bytes. All nodes of a group seal, or none, from the first entry on (default: none).
+    pub encryption: Option<Encryption>,
     /// Where the node's own random numbers start. The driver draws it from the system's random source; equal seeds and inputs give
     /// equal effects.
     pub seed: u64,
@@ -106,6 +109,7 @@ impl Config {
             failure: HeartbeatConfig::default(),
             snapshots: SnapshotConfig::default(),
             repair: false,
+            encryption: None,
             seed: 0,
             #[cfg(feature = "planted-bugs")]
             bug: crate::planted::of_this_thread(),

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster_config::ConfigState;
+use crate::sealing::KeyVersion;
 use crate::sessions::{SessionChange, SessionStamp};
 use crate::types::{EntryId, LogTime, NodeId};
 
-/// Bytes of a command: opaque, and shared rather than copied between the log, messages and the state machine.
+/// Bytes of a command: opaque, sealed where the log is, and shared rather than copied between the log, messages and the state machine.
 pub type Payload = bytes::Bytes;
 
 /// An entry of the log.
@@ -52,6 +53,8 @@ pub enum EntryKind {
     },
     /// Who is a member: holds from where it stands in the log, committed or not (Raft paper, §6).
     Configuration(ConfigState),
+    /// What follows is sealed with this version of the key.
+    KeyVersion(KeyVersion),
 }
 
 /// What a host wants in the log, before a leader gives it its place and time there. New kinds go to the end: the encoding numbers them.
@@ -87,7 +90,7 @@ impl LogEntry {
     pub fn size(&self) -> usize {
         const OVERHEAD: usize = 128; // the same in a 32-bit sandbox, so that bounds are met at the same entry
         let content = match &self.kind {
-            EntryKind::NoOp | EntryKind::Session { .. } => 0,
+            EntryKind::NoOp | EntryKind::Session { .. } | EntryKind::KeyVersion(_) => 0,
             EntryKind::Command { payload, .. } | EntryKind::SessionCommand { payload, .. } => payload.len(),
             EntryKind::Configuration(state) => state.size(),
         };
@@ -98,16 +101,22 @@ impl LogEntry {
     #[must_use]
     pub fn payload(&self) -> Option<&Payload> {
         match &self.kind {
-            EntryKind::NoOp | EntryKind::Session { .. } | EntryKind::Configuration(_) => None,
+            EntryKind::NoOp | EntryKind::Session { .. } | EntryKind::Configuration(_) | EntryKind::KeyVersion(_) => None,
             EntryKind::Command { payload, .. } | EntryKind::SessionCommand { payload, .. } => Some(payload),
         }
+    }
+
+    /// The version of the key from the next entry on, if this one changes it.
+    #[must_use]
+    pub fn switch(&self) -> Option<KeyVersion> {
+        if let EntryKind::KeyVersion(version) = self.kind { Some(version) } else { None }
     }
 
     /// The proposal that the entry came from; none for what a leader adds by itself.
     #[must_use]
     pub fn origin(&self) -> Option<Origin> {
         match &self.kind {
-            EntryKind::NoOp | EntryKind::Configuration(_) => None,
+            EntryKind::NoOp | EntryKind::Configuration(_) | EntryKind::KeyVersion(_) => None,
             EntryKind::Command { origin, .. } | EntryKind::SessionCommand { origin, .. } | EntryKind::Session { origin, .. } => {
                 Some(*origin)
             }
@@ -118,7 +127,7 @@ impl LogEntry {
     #[must_use]
     pub fn time(&self) -> Option<LogTime> {
         match &self.kind {
-            EntryKind::NoOp | EntryKind::Command { .. } | EntryKind::Configuration(_) => None,
+            EntryKind::NoOp | EntryKind::Command { .. } | EntryKind::Configuration(_) | EntryKind::KeyVersion(_) => None,
             EntryKind::SessionCommand { time, .. } | EntryKind::Session { time, .. } => Some(*time),
         }
     }

@@ -1,5 +1,6 @@
 //! What a node does with a leader's requests, and with those who would become leader.
 
+use crate::chain::ChainSpan;
 use crate::io::LogLevel;
 use crate::log::LogConflict;
 use crate::message::{
@@ -9,6 +10,7 @@ use crate::message::{
 use crate::node::Node;
 use crate::planted::Bug;
 use crate::role::Role;
+use crate::sealing::KeyVersion;
 use crate::types::{EntryId, LogIndex, NodeId};
 
 impl Node {
@@ -18,6 +20,7 @@ impl Node {
             return;
         }
         self.skip_what_a_snapshot_holds(&mut request);
+        let chain = request.chain;
         let session = request.session;
         let outcome = if let Some(match_index) = self.held_by_snapshot(&request) {
             AppendOutcome::Appended { match_index }
@@ -28,7 +31,11 @@ impl Node {
                 self.log.truncate_from(from);
                 self.membership_changes_from(from);
             }
-            match self.log.splice(request.prev_log, request.entries) {
+            let links = match self.log.verify(request.prev_log.index, &request.entries, chain.as_ref()) {
+                Ok(links) => links,
+                Err(error) => return self.refuse_entries(from, &error),
+            };
+            match self.log.splice(request.prev_log, request.entries, &links) {
                 Ok(Some(first)) => self.log_changed(first),
                 Ok(None) => {}
                 Err(error @ LogConflict::Malformed { .. }) => return self.refuse(from, &error.to_string()),
@@ -58,6 +65,7 @@ impl Node {
         if request.prev_log.index < base.index && last >= base.index {
             request.entries.retain(|entry| entry.id.index > base.index);
             request.prev_log = base;
+            request.chain = request.chain.zip(self.log.point_at(base.index)).map(|(span, before)| ChainSpan { before, ..span });
         }
     }
 
@@ -88,9 +96,9 @@ impl Node {
                 self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
             }
             let promise = self.promise(request);
-            let (term, repairing) = (self.persistent.current_term, self.is_repairing());
+            let (term, repairing, key) = (self.persistent.current_term, self.is_repairing(), self.held_version(request.key));
             let disk_full = self.disk_is_full();
-            let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing, disk_full };
+            let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing, disk_full, key };
             self.send(from, Message::HeartbeatResponse(response));
         }
     }
@@ -187,6 +195,7 @@ impl Node {
                 round: 0,
                 promise: None,
                 repairing: false,
+                key: KeyVersion::NONE,
                 disk_full: false,
             }),
             // Others are late: whoever sent them has moved on, or will learn of the term by the next heartbeat.

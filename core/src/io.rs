@@ -19,6 +19,7 @@
 use crate::cluster_config::{MemberStatus, MembershipChange};
 use crate::detector::FailureEvent;
 use crate::entry::Payload;
+use crate::sealing::{KeyRing, KeyVersion};
 use crate::sessions::{Applied, SessionChange, SessionStamp};
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Term, Ticket, Token};
 
@@ -73,6 +74,18 @@ pub enum Input {
         token: Token,
         /// What is wanted.
         change: MembershipChange,
+    },
+    /// The log is to be sealed with another version of the key. [`Effect::Done`] says that the entry which says so is committed.
+    RotateKey {
+        /// Comes back with the outcome.
+        token: Token,
+        /// Higher than the one in use.
+        version: KeyVersion,
+    },
+    /// What the host's source of keys has now: answers [`Effect::RequestKey`], and may come unasked.
+    KeysLoaded {
+        /// All of them.
+        keys: KeyRing,
     },
     /// All submissions up to this ticket are durable.
     Persisted {
@@ -169,7 +182,7 @@ pub enum Effect {
         /// Never empty.
         tokens: Vec<Token>,
     },
-    /// What these requests wanted has happened: those that change who leads, or who is a member.
+    /// What these requests wanted has happened: those that change who leads, who is a member, or the key.
     Done {
         /// Never empty.
         tokens: Vec<Token>,
@@ -262,6 +275,16 @@ pub enum Effect {
     /// A snapshot that was stored and checked can't be read back, and the state is gone: only a restart helps.
     StateLost {
         /// What has happened, in words for an operator.
+        reason: String,
+    },
+    /// A version of the key is missing: read the source of keys anew, and answer by [`Input::KeysLoaded`] whatever is there. Comes again after a second at the earliest.
+    RequestKey {
+        /// The version.
+        version: KeyVersion,
+    },
+    /// What two nodes hold can't both be true, or this node's state is not what the key's holders have written. The node says and does nothing from here on.
+    Diverged {
+        /// What does not match, in words for an operator.
         reason: String,
     },
     /// A node that was started to repair itself has all that it may ever have promised: it takes part from here on.
@@ -377,6 +400,12 @@ pub enum Rejection {
     SnapshotUnderWay,
     /// The snapshot could not be written: the log says why.
     SnapshotFailed,
+    /// The log is not sealed: there is no key to change.
+    NotEncrypted,
+    /// The log is sealed with this version of the key already, or with a later one. Nothing was changed.
+    KeyVersionInUse,
+    /// A voter did not say in time that it holds the new key: the log says which. Nothing was changed.
+    KeyNotHeld,
     /// The leader's disk is full, or those of so many others that no majority has space. Not carried out: safe to try again once there is space.
     DiskFull,
 }

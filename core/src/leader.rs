@@ -38,6 +38,7 @@ impl Node {
             lease_given_up: false,
             streams: ForwardStreams::default(),
             change: None,
+            rotation: None,
             last_session,
         });
         self.note(LogLevel::Info, format!("leads term {}", self.persistent.current_term));
@@ -47,6 +48,7 @@ impl Node {
     /// Puts an entry of the current term at the end of the log.
     pub(crate) fn append(&mut self, kind: EntryKind) {
         let id = EntryId { term: self.persistent.current_term, index: self.log.last().index.next() };
+        let kind = self.seal(id, kind);
         self.log.push(LogEntry { id, kind });
         self.log_changed(id.index);
     }
@@ -121,8 +123,8 @@ impl Node {
 
     /// Sends each peer what is due: entries, a heartbeat, or news of the commit index.
     pub(crate) fn replicate(&mut self, round: bool) {
+        let (term, key) = (self.persistent.current_term, self.asked_version());
         let Self { role: Role::Leader(leader), log, config, mail, detector, .. } = self else { return };
-        let term = self.persistent.current_term;
         let opened = log.commit_index() >= leader.first_index || config.has_bug(Bug::ReadBeforeFirstCommit);
         let round_begins = opened && leader.reads.begin(log.commit_index());
         let heartbeat_due = round_begins || self.now >= leader.heartbeat_at;
@@ -153,7 +155,7 @@ impl Node {
                 let (failed, doubtful) = (detector.failed(), detector.doubtful(self.now));
                 mail.send(
                     peer,
-                    Message::HeartbeatRequest(HeartbeatRequest { term, session, commit_index, round, sent_at, failed, doubtful }),
+                    Message::HeartbeatRequest(HeartbeatRequest { term, session, commit_index, round, sent_at, failed, doubtful, key }),
                 );
             } else if commit_index > progress.commit_sent {
                 mail.send(peer, Message::CommitNotice(CommitNotice { term, commit_index }));
@@ -218,6 +220,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         progress.round = progress.round.max(response.round);
+        progress.held_version = response.key;
         progress.lease_end = progress.lease_end.max(lease_end);
     }
 
@@ -279,12 +282,14 @@ impl Node {
 fn entries_for(progress: &Progress, log: &RaftLog, term: Term, max_bytes: usize) -> AppendEntriesRequest {
     let index = progress.next_index.previous();
     let prev_term = log.term_at(index).expect("next_index is within the log, or one beyond");
+    let entries = log.batch(progress.next_index, max_bytes);
     AppendEntriesRequest {
         term,
         session: progress.session,
         prev_log: EntryId { term: prev_term, index },
         leader_commit: log.commit_index(),
-        entries: log.batch(progress.next_index, max_bytes),
+        chain: log.span(index, entries.last().map_or(index, |entry| entry.id.index)),
+        entries,
     }
 }
 

@@ -15,7 +15,7 @@
 //!   that means for a node, and what it takes from nodes that are none.
 //! - `proposals`, `reads`: a host's requests on their way to the leader, wherever it is.
 //! - [`detector`], [`failover`]: who is alive and who leads, as told to those who ask. [`fencing`]: what a holder of a lock shows.
-//! - [`sealing`]: what makes the log unreadable to a disk, and changes of it visible.
+//! - [`sealing`]: what makes the log unreadable to a disk, and changes of it visible. `encryption` and `chain`: what the node does with that, and with its keys.
 //! - [`message`], [`wire`]: what nodes say to each other, and how it is encoded.
 //!
 //! # A cluster of one
@@ -51,6 +51,7 @@ mod candidate;
 #[cfg(feature = "model-checking")]
 mod canonical;
 mod catch_up;
+mod chain;
 mod changes;
 pub mod cluster_config;
 mod complaints;
@@ -60,6 +61,7 @@ pub mod component;
 pub mod config;
 pub mod detector;
 mod disk_watch;
+mod encryption;
 pub mod entry;
 pub mod failover;
 pub mod fencing;
@@ -93,9 +95,11 @@ mod transfer;
 pub mod types;
 pub mod wire;
 
+pub use chain::{ChainError, ChainPoint, ChainSpan};
 pub use cluster_config::{ClusterConfig, ConfigState, MAX_LEARNERS, Member, MemberRole, MemberStatus, MembershipChange};
 pub use config::{Config, ConfigError, MAX_VOTERS};
 pub use detector::{FailureDetector, FailureEvent, HeartbeatConfig};
+pub use encryption::{Encryption, EncryptionStatus};
 pub use entry::{EntryKind, LogEntry, Origin, Payload, Proposal};
 pub use failover::{FailoverConfig, FailoverCoordinator, FailoverEvent};
 pub use fencing::{FencingToken, FencingTokenState, NotAToken, StaleToken};

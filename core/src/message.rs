@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::ChainSpan;
 use crate::entry::{LogEntry, Payload, Proposal};
 use crate::io::Rejection;
+use crate::sealing::KeyVersion;
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
 /// A message of the protocol. New ones go to the end: the encoding numbers them.
@@ -88,6 +90,8 @@ pub struct AppendEntriesRequest {
     pub prev_log: EntryId,
     /// The leader's commit index.
     pub leader_commit: LogIndex,
+    /// What vouches for the entries; none where the log is not sealed.
+    pub chain: Option<ChainSpan>,
     /// Consecutive entries.
     pub entries: Vec<LogEntry>,
 }
@@ -141,6 +145,8 @@ pub struct HeartbeatRequest {
     pub failed: Vec<NodeId>,
     /// Who does not, but has yet to be heard of, or is suspiciously silent: the leader can't tell.
     pub doubtful: Vec<NodeId>,
+    /// The version of the key that the leader would like to change to; none as a rule.
+    pub key: KeyVersion,
 }
 
 /// Answers a [`HeartbeatRequest`]: the sender was leader when the round began, as far as this node knows.
@@ -156,6 +162,8 @@ pub struct HeartbeatResponse {
     pub promise: Option<Promise>,
     /// Whether the node repairs itself: then it confirms nothing.
     pub repairing: bool,
+    /// The request's version of the key, if the node holds it.
+    pub key: KeyVersion,
     /// Whether the answering node's disk is full.
     pub disk_full: bool,
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::chain::{ChainError, ChainPoint, ChainSpan};
 use crate::complaints::Complaints;
 use crate::config::{Config, ConfigError};
 use crate::detector::FailureDetector;
 use crate::disk_watch::DiskSpace;
-use crate::entry::Proposal;
+use crate::encryption::Sealing;
+use crate::entry::{LogEntry, Proposal};
 use crate::io::{Effect, Input, LogLevel, Operation, Rejected, Rejection};
-use crate::log::RaftLog;
+use crate::log::{RaftLog, RecoverError};
 use crate::members::Standing;
 use crate::membership::Membership;
 use crate::message::{Envelope, ForwardResponse, Message};
@@ -23,17 +25,19 @@ use crate::reads::Reads;
 use crate::repair::Repair;
 use crate::rng::Rng;
 use crate::role::{Follower, Role};
+use crate::sealing::MissingKey;
 use crate::sessions::Sessions;
 use crate::snapshot::{SnapshotError, Snapshots};
 use crate::status::{Counters, NodeState};
 use crate::transfer::Transfer;
-use crate::types::{Instant, LogIndex, NodeId, Term, Ticket, Token};
+use crate::types::{EntryId, Instant, LogIndex, NodeId, Term, Ticket, Token};
 use crate::wire::{self, PersistentState, WireError};
 
 /// A Raft node without IO, clock or randomness of its own: equal inputs give equal effects.
 ///
 /// Life: [`Node::new`], [`Node::restore`] and [`Node::remember`] for snapshots, [`Node::recover`] for what else storage kept, [`Node::start`], then [`Node::step`] for each input.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+#[cfg_attr(feature = "model-checking", derive(Clone))]
 pub struct Node {
     pub(crate) config: Config,
     pub(crate) membership: Membership,
@@ -63,6 +67,12 @@ pub struct Node {
     pub(crate) repair: Option<Repair>,
     pub(crate) applied_term: Term,
     pub(crate) rejected: Vec<Rejected>,
+    /// Set if the log is sealed.
+    pub(crate) sealing: Option<Sealing>,
+    /// Up to where the journal could not be read for want of a key, and which.
+    unreadable: Option<(LogIndex, MissingKey)>,
+    /// Why this node does nothing any more.
+    pub(crate) diverged: Option<String>,
 }
 
 /// How far ahead of a node's own term a message may be. Terms grow by one for each election: whatever is farther is a fault, and would use up the
@@ -86,6 +96,12 @@ pub enum JournalError {
     /// The snapshot can't be read.
     #[error("the snapshot can't be read")]
     Snapshot(#[from] SnapshotError),
+    /// A version of the key is needed that is not there.
+    #[error("the journal can't be read without its keys: {0}")]
+    MissingKey(#[from] MissingKey),
+    /// The journal does not fit the chain through it, or that of the snapshot.
+    #[error("the journal is not what was written: {0}")]
+    Chain(ChainError),
     /// The journal and the snapshot leave a gap.
     #[error("there is {got} where {expected} was expected: entries between the two are lost")]
     Gap {
@@ -96,6 +112,15 @@ pub enum JournalError {
     },
 }
 
+impl From<ChainError> for JournalError {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::MissingKey(missing) => Self::MissingKey(missing),
+            other => Self::Chain(other),
+        }
+    }
+}
+
 impl Node {
     /// A node with an empty log, in term 0.
     ///
@@ -103,6 +128,7 @@ impl Node {
     /// A setting is out of its range.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.validate()?;
+        let (sealing, log) = Sealing::new(&config)?;
         let mut rng = Rng::new(config.seed);
         let run = rng.next();
         Ok(Self {
@@ -111,7 +137,7 @@ impl Node {
             now: Instant::default(),
             rng,
             persistent: PersistentState::default(),
-            log: RaftLog::default(),
+            log,
             role: Role::Follower(Follower { leader: NodeId::NONE, heard_at: Instant::default(), election_at: Instant(u64::MAX) }),
             outbox: Outbox::new(LogIndex::NONE),
             mail: Mail::new(config.group, config.id),
@@ -130,6 +156,9 @@ impl Node {
             repair: config.repair.then(Repair::default),
             applied_term: Term::NONE,
             rejected: Vec::new(),
+            sealing,
+            unreadable: None,
+            diverged: None,
             config,
         })
     }
@@ -149,24 +178,54 @@ impl Node {
                 self.persistent = state;
             }
             Operation::Append { first, count, entries } => {
-                let entries = wire::decode_entries(first, count, &entries)?;
+                let (entries, chain) = wire::decode_entries(first, count, &entries)?;
                 let newest = entries.last().map_or(Term::NONE, |entry| entry.id.term);
                 expect(newest <= self.persistent.current_term, || {
                     (format!("an entry of term {newest}"), format!("at most term {}", self.persistent.current_term))
                 })?;
-                let incoherent = |error: crate::log::LogConflict| JournalError::Incoherent {
-                    got: error.to_string(),
-                    expected: "consecutive entries".to_owned(),
-                };
-                let from = self.log.recover(entries).map_err(incoherent)?;
+                let from = self.recover_entries(entries, chain)?;
                 self.membership_changes_from(from);
             }
             Operation::Compact { first, base } => {
-                self.log.rebase(wire::decode_base(first, &base)?);
+                let (base, point) = wire::decode_base(first, &base)?;
+                self.log.rebase(base, point)?;
+                self.unreadable.take_if(|(index, _)| *index <= base.index);
+                if let (Some(sealing), Some(point)) = (&mut self.sealing, point) {
+                    sealing.oldest_needed = point.version;
+                }
                 self.membership_changes_from(self.log.last().index.next());
             }
         }
         Ok(())
+    }
+
+    /// Entries of the journal. Storage may still have some from before the log's beginning, whose key was retired: they are passed over, and what follows has to say that they
+    /// are not needed.
+    fn recover_entries(&mut self, entries: Vec<LogEntry>, chain: Option<ChainSpan>) -> Result<LogIndex, JournalError> {
+        let (Some(first), Some(last)) = (entries.first().map(|entry| entry.id), entries.last().map(|entry| entry.id)) else {
+            return Ok(self.log.last().index.next());
+        };
+        if let (Some((unreadable, _)), Some(span)) = (&mut self.unreadable, &chain)
+            && first.index <= *unreadable
+        {
+            *unreadable = first.index.previous();
+            self.log.begin_on_trust(first.index, span.before);
+        }
+        let version = chain.map(|span| entries.iter().fold(span.before.version, |version, entry| entry.switch().unwrap_or(version)));
+        match self.log.recover(entries, chain.as_ref()) {
+            Ok(from) => Ok(from),
+            Err(RecoverError::Log(error)) => {
+                Err(JournalError::Incoherent { got: error.to_string(), expected: "consecutive entries".to_owned() })
+            }
+            Err(RecoverError::Chain(ChainError::MissingKey(missing))) => {
+                if let Some((span, version)) = chain.zip(version) {
+                    self.log.pass_over(last, ChainPoint { link: span.last, version });
+                }
+                self.unreadable = Some((last.index, missing));
+                Ok(last.index.next())
+            }
+            Err(RecoverError::Chain(error)) => Err(error.into()),
+        }
     }
 
     /// Ends the recovery: from here on the node takes part. It waits for a leader, unless it is alone.
@@ -176,7 +235,11 @@ impl Node {
     pub fn start(&mut self, now: Instant) -> Result<(), JournalError> {
         self.now = now;
         self.outbox = Outbox::new(self.log.last().index);
+        if let Some((_, missing)) = self.unreadable.take() {
+            return Err(missing.into()); // what could not be read leaves a gap, which is not the trouble
+        }
         self.join_snapshot_and_journal()?;
+        self.expect_key_in_use()?;
         self.detector = Self::new_detector(&self.config, now);
         self.renew_promises();
         self.follow(NodeId::NONE);
@@ -190,9 +253,25 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the key is there that the next entry needs. A node without a log that waits for one may join a cluster whose first key was retired.
+    fn expect_key_in_use(&self) -> Result<(), JournalError> {
+        let may_stand = self.membership.voters().contains(&self.config.id) && !self.is_repairing();
+        if self.log.last() == EntryId::default() && !may_stand {
+            return Ok(());
+        }
+        let (Some(sealing), Some(end)) = (&self.sealing, self.log.chain_end()) else { return Ok(()) };
+        Ok(sealing.expect_key(end.version)?)
+    }
+
     /// Takes one input. What follows from it is in the effects of the next [`Input::Tick`].
     pub fn step(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
+        if let Some(reason) = &self.diverged {
+            if input == Input::Tick {
+                effects.push(Effect::Diverged { reason: reason.clone() });
+            }
+            return;
+        }
         match input {
             Input::Tick => self.tick(effects),
             Input::Receive { sender, envelope } => self.receive(sender, &envelope),
@@ -205,6 +284,8 @@ impl Node {
             Input::Read { token } => self.read(token),
             Input::Transfer { token, to } => self.transfer(token, to),
             Input::ChangeMembership { token, change } => self.change_membership(token, change),
+            Input::RotateKey { token, version } => self.rotate_key(token, version),
+            Input::KeysLoaded { keys } => self.keys_loaded(&keys),
             Input::Persisted { ticket } => self.persisted(ticket),
             Input::DiskSpace { full } => self.take_disk_space(full),
             Input::TakeSnapshot { token } => self.take_snapshot(token),
@@ -390,6 +471,7 @@ impl Node {
         self.route_requests();
         self.advance_commit_index();
         self.drive_change();
+        self.drive_rotation();
         self.flush(effects);
         self.report_changes(effects);
     }
@@ -425,6 +507,7 @@ impl Node {
         self.tell_members(effects);
         self.drive_snapshots(effects);
         self.drive_repair(effects);
+        self.ask_for_key(effects);
         let round = self.round_is_due();
         if round || self.outbox.has_something_to_say() {
             self.outbox.submit(&self.persistent, &self.log, self.now, effects);
@@ -501,6 +584,7 @@ impl Node {
     pub(crate) fn follow(&mut self, leader: NodeId) {
         if self.state() == NodeState::Leader {
             self.abandon_change();
+            self.abandon_rotation();
             self.note(LogLevel::Info, format!("stepped down in term {}", self.persistent.current_term));
         }
         let election_at = self.draw_election_time();

@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 
+use crate::chain::ChainPoint;
 use crate::io::{Effect, LogLevel};
 use crate::log::RaftLog;
 use crate::message::{Envelope, Message};
+use crate::sealing::KeyVersion;
 use crate::types::{EntryId, GroupId, Instant, LogIndex, NodeId, Ticket};
 use crate::wire::{self, PersistentState};
 
@@ -17,13 +19,15 @@ pub(crate) struct Outbox {
     hard_state_changed: bool,
     unsaved_from: Option<LogIndex>,
     /// What the log on disk is to begin with from now on.
-    base: Option<EntryId>,
+    base: Option<(EntryId, Option<ChainPoint>)>,
     /// What it was told to begin with last.
     told_base: LogIndex,
     submitted: Ticket,
     durable: Ticket,
     durable_index: LogIndex,
     under_way: VecDeque<Submission>,
+    /// The version of the key where the log on disk begins, since a beginning of this run is durable.
+    durable_base_version: Option<KeyVersion>,
     /// Since when storage has completed nothing of what is under way.
     waiting_since: Option<Instant>,
     /// Messages that speak for what has changed since the last submission.
@@ -37,6 +41,8 @@ struct Submission {
     ticket: Ticket,
     /// What is durable of the log as it is now, once this submission is.
     last_index: LogIndex,
+    /// The version of the key where the log on disk begins from then on, if it says so.
+    base_version: Option<KeyVersion>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +64,7 @@ impl Outbox {
             durable: Ticket::NONE,
             durable_index,
             under_way: VecDeque::new(),
+            durable_base_version: None,
             waiting_since: None,
             fresh: Vec::new(),
             held: VecDeque::new(),
@@ -67,6 +74,13 @@ impl Outbox {
     /// The last index that is durable.
     pub(crate) fn durable_index(&self) -> LogIndex {
         self.durable_index
+    }
+
+    /// The version of the key where the log on disk begins; none before this run has told where that is, durably. Not before then are earlier versions of no more use: a
+    /// crash brings back what they opened. With `early`, a planted bug, what is under way counts.
+    pub(crate) fn durable_base_version(&self, early: bool) -> Option<KeyVersion> {
+        let told = self.under_way.iter().rev().filter(|_| early).find_map(|submission| submission.base_version);
+        told.or(self.durable_base_version)
     }
 
     /// Since when nothing has become durable, although something waits to.
@@ -89,11 +103,11 @@ impl Outbox {
     }
 
     /// The log on disk need not go back further than this: a durable snapshot holds the rest.
-    pub(crate) fn compact(&mut self, base: EntryId) {
+    pub(crate) fn compact(&mut self, base: EntryId, point: Option<ChainPoint>) {
         // A snapshot from a leader may have come after one that is kept beside it.
         if base.index > self.told_base {
             self.told_base = base.index;
-            self.base = Some(base);
+            self.base = Some((base, point));
         }
     }
 
@@ -103,8 +117,8 @@ impl Outbox {
     }
 
     /// The log begins anew behind this entry, which a durable snapshot holds.
-    pub(crate) fn begin_at(&mut self, base: EntryId) {
-        self.compact(base);
+    pub(crate) fn begin_at(&mut self, base: EntryId, point: Option<ChainPoint>) {
+        self.compact(base, point);
         self.unsaved_from = None;
         self.durable_index = base.index;
         for submission in &mut self.under_way {
@@ -133,6 +147,7 @@ impl Outbox {
         }
         while let Some(submission) = self.under_way.pop_front_if(|submission| submission.ticket <= ticket) {
             self.durable_index = self.durable_index.max(submission.last_index);
+            self.durable_base_version = submission.base_version.or(self.durable_base_version);
         }
         true
     }
@@ -144,15 +159,16 @@ impl Outbox {
         if std::mem::take(&mut self.hard_state_changed) || base.is_some() {
             operations.push(wire::hard_state_operation(state));
         }
-        operations.extend(base.map(wire::compact_operation));
+        let base_version = base.and_then(|(_, point)| point).map(|point| point.version);
+        operations.extend(base.map(|(base, point)| wire::compact_operation(base, point)));
         if let Some(from) = self.unsaved_from.take() {
             let entries: Vec<_> = log.iter_from(from).collect();
-            operations.push(wire::append_operation(&entries));
+            operations.push(wire::append_operation(&entries, log.span(from.previous(), log.last().index)));
         }
         if !operations.is_empty() {
             self.submitted = self.submitted.next();
             self.waiting_since = self.waiting_since.or(Some(now));
-            self.under_way.push_back(Submission { ticket: self.submitted, last_index: log.last().index });
+            self.under_way.push_back(Submission { ticket: self.submitted, last_index: log.last().index, base_version });
             effects.push(Effect::Persist { ticket: self.submitted, operations });
         }
         let until = self.submitted;
@@ -240,6 +256,7 @@ mod tests {
             round,
             promise: None,
             repairing: false,
+            key: KeyVersion::NONE,
             disk_full: false,
         })
     }

@@ -77,6 +77,22 @@ pub enum Bug {
     InstalledMovesNothing,
     /// A node that repairs itself votes, and counts.
     DamagedVotes,
+    /// All starts of a node share their random bytes.
+    BootShared,
+    /// What is sealed is bound to no place in the log.
+    SealedForNoPlace,
+    /// What an earlier version of the key has sealed is not opened any more.
+    EarlierKeysForgotten,
+    /// A line of the log shows a key.
+    KeyInLine,
+    /// Entries are taken whatever their links say.
+    LinksUnchecked,
+    /// A log that disagrees with a leader's at the same place is made to agree.
+    DivergenceOverwritten,
+    /// A leader changes the key whoever lacks it.
+    KeyChangedUnasked,
+    /// A version of the key counts as unneeded before the disk has forgotten what it sealed.
+    KeyRetiredEarly,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::catch_up::CatchUp;
 use crate::log::RaftLog;
 use crate::message::Session;
+use crate::sealing::{KeyVersion, SnapshotKeys};
 use crate::snapshot::Sending;
 use crate::types::{EntryId, Instant, LogIndex};
 
@@ -32,6 +33,8 @@ pub(crate) struct Progress {
     pub(crate) repairing: bool,
     /// The run in which it said so, as far as it has.
     pub(crate) repair_run: u64,
+    /// The version of the key that it was asked for, if it holds that.
+    pub(crate) held_version: KeyVersion,
     /// Whether its disk is full, by its last word to this leader.
     pub(crate) disk_full: Option<bool>,
     /// Set if the peer is no member any more. It is served on for a while, so that it hears of that.
@@ -81,6 +84,7 @@ impl Progress {
             catch_up: CatchUp::new(last_index, now),
             repairing: false,
             repair_run: 0,
+            held_version: KeyVersion::NONE,
             disk_full: None,
             leaving: None,
             mode: Mode::Probe { sent_at: None },
@@ -176,8 +180,8 @@ impl Progress {
         self.next_index.previous() < base && !matches!(self.mode, Mode::Snapshot(_))
     }
 
-    pub(crate) fn begin_snapshot(&mut self, id: EntryId, now: Instant) {
-        self.mode = Mode::Snapshot(Box::new(Sending::new(id, now)));
+    pub(crate) fn begin_snapshot(&mut self, id: EntryId, keys: Option<SnapshotKeys>, now: Instant) {
+        self.mode = Mode::Snapshot(Box::new(Sending::new(id, keys, now)));
     }
 
     /// The snapshot that is on its way to the peer.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::changes::Change;
+use crate::encryption::Rotation;
 use crate::message::Session;
 use crate::progress::Progress;
 use crate::proposals::ForwardStreams;
@@ -62,6 +63,8 @@ pub(crate) struct Leader {
     pub(crate) streams: ForwardStreams,
     /// The change of the membership that this leader was asked for.
     pub(crate) change: Option<Change>,
+    /// The change of the key that this leader was asked for.
+    pub(crate) rotation: Option<Rotation>,
     /// The latest session with a peer.
     pub(crate) last_session: Session,
 }

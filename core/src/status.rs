@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster_config::MemberStatus;
+use crate::encryption::EncryptionStatus;
 use crate::node::Node;
 use crate::role::Role;
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
@@ -69,6 +70,8 @@ pub struct Status {
     pub snapshots: SnapshotStatus,
     /// Whether this node repairs itself.
     pub repairing: bool,
+    /// How the log is sealed, if it is.
+    pub encryption: Option<EncryptionStatus>,
 }
 
 /// What a node's snapshots are at.
@@ -172,6 +175,7 @@ impl Node {
             first_index: self.log.base().index.next(),
             snapshots: self.snapshots.status(),
             repairing: self.is_repairing(),
+            encryption: self.encryption_status(),
         }
     }
 }

@@ -7,10 +7,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::chain::{ChainPoint, ChainSpan};
 use crate::config::MAX_ELECTION_TIMEOUT;
 use crate::entry::{EntryKind, LogEntry, Proposal};
 use crate::io::Operation;
 use crate::message::{AppendOutcome, Envelope, InstallProgress, Message};
+use crate::sealing::KeyVersion;
 use crate::sessions::{SessionChange, SessionStamp};
 use crate::types::{EntryId, LogIndex, NodeId, SessionId, Term};
 
@@ -18,6 +20,8 @@ use crate::types::{EntryId, LogIndex, NodeId, SessionId, Term};
 pub const ENVELOPE_VERSION: u8 = 1;
 /// The version of what storage keeps.
 pub const STORAGE_VERSION: u8 = 1;
+/// The same, of what a sealed log's storage keeps beside the hard state.
+pub const SEALED_STORAGE_VERSION: u8 = 2;
 
 /// No honest term, index or count ever gets here: at a million a second it takes a hundred thousand years.
 pub(crate) const LIMIT: u64 = 1 << 62;
@@ -91,29 +95,29 @@ pub fn decode_hard_state(bytes: &[u8]) -> Result<PersistentState, WireError> {
     if state.current_term < Term(LIMIT) { Ok(state) } else { Err(out_of_range("hard state")) }
 }
 
-/// The operation that keeps entries: consecutive ones, and at least one.
+/// The operation that keeps entries: consecutive ones, and at least one. With what vouches for them, where the log is sealed.
 ///
 /// # Panics
 /// If there are none: a bug of this node.
 #[must_use]
-pub fn append_operation(entries: &[&LogEntry]) -> Operation {
+pub fn append_operation(entries: &[&LogEntry], chain: Option<ChainSpan>) -> Operation {
     let first = entries.first().expect("an append has entries").id.index;
     let count = u32::try_from(entries.len()).expect("memory bounds the entries of a batch");
-    Operation::Append { first, count, entries: encode(STORAGE_VERSION, entries) }
+    Operation::Append { first, count, entries: encode_sealed(entries, chain) }
 }
 
 /// Decodes entries that storage kept.
 ///
 /// # Errors
 /// Says what is wrong with them.
-pub fn decode_entries(first: LogIndex, count: u32, bytes: &[u8]) -> Result<Vec<LogEntry>, WireError> {
-    let entries: Vec<LogEntry> = decode("entries", STORAGE_VERSION, bytes)?;
+pub fn decode_entries(first: LogIndex, count: u32, bytes: &[u8]) -> Result<(Vec<LogEntry>, Option<ChainSpan>), WireError> {
+    let (entries, chain): (Vec<LogEntry>, Option<ChainSpan>) = decode_sealed("entries", bytes)?;
     let as_labelled = entries.len() == count as usize
         && count > 0
         && entries.first().is_some_and(|entry| entry.id.index == first && !first.is_none())
         && entries.iter().all(entry_is_sane);
     if as_labelled {
-        Ok(entries)
+        Ok((entries, chain))
     } else {
         let reason = format!("{} entries, labelled as {count} from index {first}", entries.len());
         Err(WireError::Malformed { what: "entries", reason })
@@ -132,6 +136,22 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, expected: u8, byte
     let malformed = |reason: String| WireError::Malformed { what, reason };
     let (value, rest) = postcard::take_from_bytes(body).map_err(|error| malformed(error.to_string()))?;
     if rest.is_empty() { Ok(value) } else { Err(malformed(format!("{} bytes follow its end", rest.len()))) }
+}
+
+/// A value, behind what vouches for it where the log is sealed.
+fn encode_sealed<T: Serialize + ?Sized>(value: &T, seal: Option<impl Serialize>) -> Vec<u8> {
+    match seal {
+        None => encode(STORAGE_VERSION, value),
+        Some(seal) => encode(SEALED_STORAGE_VERSION, &(seal, value)),
+    }
+}
+
+fn decode_sealed<T: DeserializeOwned, S: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<(T, Option<S>), WireError> {
+    if bytes.first() == Some(&SEALED_STORAGE_VERSION) {
+        let (seal, value) = decode(what, SEALED_STORAGE_VERSION, bytes)?;
+        return Ok((value, Some(seal)));
+    }
+    Ok((decode(what, STORAGE_VERSION, bytes)?, None))
 }
 
 fn numbers_are_sane(message: &Message) -> bool {
@@ -178,18 +198,18 @@ fn numbers_are_sane(message: &Message) -> bool {
 
 /// The operation that says what the log begins with.
 #[must_use]
-pub fn compact_operation(base: EntryId) -> Operation {
-    Operation::Compact { first: base.index.next(), base: encode(STORAGE_VERSION, &base) }
+pub fn compact_operation(base: EntryId, point: Option<ChainPoint>) -> Operation {
+    Operation::Compact { first: base.index.next(), base: encode_sealed(&base, point) }
 }
 
 /// Decodes what a log begins with.
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub fn decode_base(first: LogIndex, bytes: &[u8]) -> Result<EntryId, WireError> {
-    let base: EntryId = decode("log's base", STORAGE_VERSION, bytes)?;
+pub fn decode_base(first: LogIndex, bytes: &[u8]) -> Result<(EntryId, Option<ChainPoint>), WireError> {
+    let (base, point): (EntryId, Option<ChainPoint>) = decode_sealed("log's base", bytes)?;
     let fits = base.index.next() == first && base.index.0 < LIMIT && (1..LIMIT).contains(&base.term.0);
-    if fits { Ok(base) } else { Err(out_of_range("log's base")) }
+    if fits { Ok((base, point)) } else { Err(out_of_range("log's base")) }
 }
 
 fn snapshot_is_sane(id: EntryId) -> bool {
@@ -201,6 +221,7 @@ fn entry_is_sane(entry: &LogEntry) -> bool {
         EntryKind::SessionCommand { stamp, .. } => stamp_is_sane(stamp),
         EntryKind::Session { change, .. } => change_is_sane(change),
         EntryKind::Configuration(state) => state.fits(entry.id.index),
+        EntryKind::KeyVersion(version) => *version > KeyVersion::NONE,
         EntryKind::NoOp | EntryKind::Command { .. } => true,
     };
     let time = entry.time().is_none_or(|time| time.0 < LIMIT);
@@ -253,19 +274,21 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let prev_log = EntryId { index: LogIndex(4), term: Term(1) };
-        let append = AppendEntriesRequest { term: Term(2), session: 6, prev_log, leader_commit: LogIndex(3), entries: vec![entry()] };
+        let append =
+            AppendEntriesRequest { term: Term(2), session: 6, prev_log, leader_commit: LogIndex(3), chain: None, entries: vec![entry()] };
         let bytes = encode_envelope(&envelope(Message::AppendEntriesRequest(append)));
-        assert_eq!(bytes, [1, 0, 1, 2, 4, 2, 6, 1, 4, 3, 1, 2, 5, 1, 2, 0xAC, 2, 9, 3, b'x', b'=', b'1']);
+        assert_eq!(bytes, [1, 0, 1, 2, 4, 2, 6, 1, 4, 3, 0, 1, 2, 5, 1, 2, 0xAC, 2, 9, 3, b'x', b'=', b'1']);
         let state = PersistentState { current_term: Term(7), voted_for: NodeId(3) };
         assert_eq!(hard_state_operation(&state), Operation::HardState(vec![1, 7, 3]));
         let kept = vec![1, 1, 2, 5, 1, 2, 0xAC, 2, 9, 3, b'x', b'=', b'1'];
-        assert_eq!(append_operation(&[&entry()]), Operation::Append { first: LogIndex(5), count: 1, entries: kept });
+        assert_eq!(append_operation(&[&entry()], None), Operation::Append { first: LogIndex(5), count: 1, entries: kept });
     }
 
     #[test]
     fn every_cut_of_an_envelope_is_refused() {
         let prev_log = EntryId::default();
-        let append = AppendEntriesRequest { term: Term(2), session: 1, prev_log, leader_commit: LogIndex(3), entries: vec![entry()] };
+        let append =
+            AppendEntriesRequest { term: Term(2), session: 1, prev_log, leader_commit: LogIndex(3), chain: None, entries: vec![entry()] };
         let whole = envelope(Message::AppendEntriesRequest(append));
         let bytes = encode_envelope(&whole);
         for end in 0..bytes.len() {
@@ -287,6 +310,7 @@ mod tests {
             sent_at: None,
             failed: Vec::new(),
             doubtful: Vec::new(),
+            key: KeyVersion::NONE,
         })));
         long.push(0);
         assert_eq!(said(&long), "the envelope is malformed: 1 bytes follow its end");
@@ -302,14 +326,15 @@ mod tests {
             sent_at: None,
             failed: Vec::new(),
             doubtful: Vec::new(),
+            key: KeyVersion::NONE,
         };
         decode_envelope(&encode_envelope(&envelope(Message::HeartbeatRequest(request)))).expect_err("refused");
     }
 
     #[test]
     fn entries_must_be_what_their_label_says() {
-        let Operation::Append { entries, .. } = append_operation(&[&entry()]) else { panic!("an append") };
-        assert_eq!(decode_entries(LogIndex(5), 1, &entries), Ok(vec![entry()]));
+        let Operation::Append { entries, .. } = append_operation(&[&entry()], None) else { panic!("an append") };
+        assert_eq!(decode_entries(LogIndex(5), 1, &entries), Ok((vec![entry()], None)));
         decode_entries(LogIndex(5), 2, &entries).expect_err("another count");
         decode_entries(LogIndex(6), 1, &entries).expect_err("another index");
     }

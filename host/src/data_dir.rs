@@ -4,7 +4,7 @@
 //! DIR/lock        locked exclusively for as long as the node lives; holds its process id
 //! DIR/identity    the cluster, the node and the voters that it began with; whether the journal was begun, without which a node has nothing to
 //!                 forget; whether the journal has held a configuration, which counts from then on instead of those voters; whether the node repairs itself;
-//!                 and a checksum
+//!                 whether the log is sealed; and a checksum
 //! DIR/wal/        the journal
 //! DIR/snapshots/  snapshots
 //! ```
@@ -22,9 +22,12 @@ use crate::repair;
 use crate::wal::disk::{create_dir, sync_dir};
 
 /// The newest layout of the directory that this version knows.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// The layout as long as the node does not repair itself. One that does must not be started by a version that knows nothing of that: it would vote.
+/// The layout while the node repairs itself: it must not be started by a version that knows nothing of that, and would have it vote.
+const REPAIR_FORMAT: u32 = 2;
+
+/// The layout as long as the node does not repair itself, and its log is not sealed.
 const PLAIN_FORMAT: u32 = 1;
 
 /// A node's directory, locked until this is dropped.
@@ -56,6 +59,8 @@ pub struct Identity {
     /// The voters that the cluster began with, in any order; none for a node that joined one. A node that is started among others could commit without
     /// those that its log counts on.
     pub voters: Vec<NodeId>,
+    /// Whether the log is sealed: it stays what it began as.
+    pub sealed: bool,
 }
 
 /// Why a directory can't be used.
@@ -108,6 +113,14 @@ pub enum DataDirError {
         found: Vec<NodeId>,
         /// The voters that were named.
         expected: Vec<NodeId>,
+    },
+    /// The log was begun otherwise.
+    #[error("{}", other_encryption(.path, *.sealed))]
+    OtherEncryption {
+        /// The directory.
+        path: PathBuf,
+        /// Whether its log is sealed.
+        sealed: bool,
     },
     /// The journal is gone. A node without its votes and entries could vote again, and for a leader that lacks what it has acknowledged.
     #[error(
@@ -220,6 +233,14 @@ impl DataDir {
         &self.identity.voters
     }
 
+    /// Whether nothing has been stored here yet: there is no journal, and has not been one.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn is_blank(&self) -> Result<bool, DataDirError> {
+        Ok(!self.marks().journal_begun && !self.has_journal()?)
+    }
+
     fn mark(&self, set: impl FnOnce(&mut Marks)) -> Result<(), DataDirError> {
         let mut marks = self.marks();
         let mut wanted = *marks;
@@ -250,7 +271,7 @@ impl DataDir {
     fn check_identity(&mut self, expected: &Identity) -> Result<(), DataDirError> {
         let file = self.path.join("identity");
         let (found, marks) = match fs::read_to_string(&file) {
-            Ok(text) => self.parse_identity(&file, &text)?,
+            Ok(text) => parse_identity(&self.path, &file, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.wal().exists() => {
                 return write_identity(&self.path, expected, Marks::default());
             }
@@ -263,9 +284,9 @@ impl DataDir {
         if (&found.cluster, found.node) != (&expected.cluster, expected.node) {
             return Err(DataDirError::Foreign { path, found: Box::new(found), expected: Box::new(expected.clone()) });
         }
-        let expected = sorted(&expected.voters);
-        if found.voters != expected && !marks.members_in_log {
-            return Err(DataDirError::OtherVoters { path, found: found.voters, expected });
+        let voters = sorted(&expected.voters);
+        if found.voters != voters && !marks.members_in_log {
+            return Err(DataDirError::OtherVoters { path, found: found.voters, expected: voters });
         }
         if marks.repairing && repair::is_half_renamed(&self.path) {
             let renamed = repair::finish_renaming(&self.path);
@@ -276,30 +297,54 @@ impl DataDir {
         }
         self.identity = found;
         self.marks = Mutex::new(marks);
-        Ok(())
+        self.check_encryption(expected.sealed)
     }
 
-    fn parse_identity(&self, file: &Path, text: &str) -> Result<(Identity, Marks), DataDirError> {
-        let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
-        // The format comes first: the rest of a newer one may look like anything.
-        let Format { format } = toml::from_str(text).map_err(unreadable)?;
-        if ![PLAIN_FORMAT, FORMAT].contains(&format) {
-            return Err(DataDirError::UnsupportedFormat { path: self.path.clone(), got: format });
+    /// A log stays sealed or not. Before there is one, a start may think better of it: the one before may have failed for want of a key.
+    fn check_encryption(&mut self, expected: bool) -> Result<(), DataDirError> {
+        let sealed = self.identity.sealed;
+        if sealed == expected {
+            return Ok(());
         }
-        let content: IdentityFile = toml::from_str(text).map_err(unreadable)?;
-        let damaged = |reason: &str| DataDirError::NoIdentity { path: file.to_owned(), reason: reason.to_owned() };
-        if (content.format == FORMAT) != content.repairing {
-            return Err(damaged("its format and what it says of a repair contradict each other"));
+        if !self.is_blank()? {
+            return Err(DataDirError::OtherEncryption { path: self.path.clone(), sealed });
         }
-        // Those that earlier versions wrote have none.
-        if let Some(got) = content.checksum
-            && got != content.sum().map_err(|error| damaged(&error.to_string()))?
-        {
-            return Err(damaged("its checksum does not fit: it is damaged, or was edited"));
-        }
-        let IdentityFile { cluster, node, voters, journal_begun, members_in_log, repairing, .. } = content;
-        Ok((Identity { cluster, node, voters }, Marks { journal_begun, members_in_log, repairing }))
+        self.identity.sealed = expected;
+        let marks = *self.marks();
+        write_identity(&self.path, &self.identity, marks)
     }
+}
+
+/// Whose directory it is, as far as it says: for those who look at its files. Neither locks nor changes anything.
+///
+/// # Errors
+/// It does not say, or a newer version wrote it.
+pub fn identity_of(dir: &Path) -> Result<Identity, DataDirError> {
+    let file = dir.join("identity");
+    let text = fs::read_to_string(&file).map_err(|error| DataDirError::NoIdentity { path: file.clone(), reason: error.to_string() })?;
+    parse_identity(dir, &file, &text).map(|(identity, _)| identity)
+}
+
+fn parse_identity(dir: &Path, file: &Path, text: &str) -> Result<(Identity, Marks), DataDirError> {
+    let unreadable = |error: toml::de::Error| DataDirError::NoIdentity { path: file.to_owned(), reason: error.message().to_owned() };
+    // The format comes first: the rest of a newer one may look like anything.
+    let Format { format } = toml::from_str(text).map_err(unreadable)?;
+    if !(PLAIN_FORMAT..=FORMAT).contains(&format) {
+        return Err(DataDirError::UnsupportedFormat { path: dir.to_owned(), got: format });
+    }
+    let content: IdentityFile = toml::from_str(text).map_err(unreadable)?;
+    let damaged = |reason: &str| DataDirError::NoIdentity { path: file.to_owned(), reason: reason.to_owned() };
+    if content.format != format_of(content.sealed, content.repairing) {
+        return Err(damaged("its format and what it says of a repair and of the log contradict each other"));
+    }
+    // Those that earlier versions wrote have none.
+    if let Some(got) = content.checksum
+        && got != content.sum().map_err(|error| damaged(&error.to_string()))?
+    {
+        return Err(damaged("its checksum does not fit: it is damaged, or was edited"));
+    }
+    let IdentityFile { cluster, node, voters, sealed, journal_begun, members_in_log, repairing, .. } = content;
+    Ok((Identity { cluster, node, voters, sealed }, Marks { journal_begun, members_in_log, repairing }))
 }
 
 #[derive(Deserialize)]
@@ -318,6 +363,9 @@ struct IdentityFile {
     members_in_log: bool,
     #[serde(default)]
     repairing: bool,
+    /// Not there where it is false: versions that knew nothing of it wrote the others alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sealed: bool,
     /// Of all the other fields. Stands last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checksum: Option<u32>,
@@ -328,6 +376,14 @@ impl IdentityFile {
     fn sum(&self) -> Result<u32, toml::ser::Error> {
         let fields = Self { checksum: None, cluster: self.cluster.clone(), voters: self.voters.clone(), ..*self };
         Ok(crc32fast::hash(toml::to_string(&fields)?.as_bytes()))
+    }
+}
+
+fn format_of(sealed: bool, repairing: bool) -> u32 {
+    match (sealed, repairing) {
+        (true, _) => FORMAT,
+        (false, true) => REPAIR_FORMAT,
+        (false, false) => PLAIN_FORMAT,
     }
 }
 
@@ -353,13 +409,14 @@ pub(crate) fn lock(dir: &Path) -> Result<File, DataDirError> {
 fn write_identity(dir: &Path, identity: &Identity, marks: Marks) -> Result<(), DataDirError> {
     let path = dir.join("identity");
     let mut content = IdentityFile {
-        format: if marks.repairing { FORMAT } else { PLAIN_FORMAT },
+        format: format_of(identity.sealed, marks.repairing),
         cluster: identity.cluster.clone(),
         node: identity.node,
         voters: sorted(&identity.voters),
         journal_begun: marks.journal_begun,
         members_in_log: marks.members_in_log,
         repairing: marks.repairing,
+        sealed: identity.sealed,
         checksum: None,
     };
     let mut write = || {
@@ -388,6 +445,21 @@ fn list(nodes: &[NodeId]) -> String {
     nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }
 
+fn other_encryption(path: &Path, sealed: bool) -> String {
+    let path = path.display();
+    if sealed {
+        format!(
+            "{path} holds an encrypted log, and a log stays what it began as: start with the keys that it was written with (--key-file FILE or another source of \
+             keys), and without --no-encryption"
+        )
+    } else {
+        format!(
+            "{path} holds a log that is not encrypted, and a log stays what it began as: go on with --no-encryption; or take a backup, and restore it into a new \
+             cluster that encrypts (`ukehi backup`, `ukehi restore`)"
+        )
+    }
+}
+
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |source| DataDirError::Io { action, path: path.to_owned(), source }
 }
@@ -397,7 +469,7 @@ mod tests {
     use super::*;
 
     fn identity(cluster: &str, node: u64) -> Identity {
-        Identity { cluster: cluster.to_owned(), node: NodeId(node), voters: vec![NodeId(1), NodeId(2), NodeId(3)] }
+        Identity { cluster: cluster.to_owned(), node: NodeId(node), voters: vec![NodeId(1), NodeId(2), NodeId(3)], sealed: false }
     }
 
     #[test]
@@ -490,11 +562,47 @@ mod tests {
     }
 
     #[test]
+    fn a_log_stays_encrypted_or_not_and_both_refusals_say_what_to_do() {
+        for sealed in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let started = |sealed| DataDir::open(dir.path(), &Identity { sealed, ..identity("c", 1) });
+            drop(started(!sealed).unwrap());
+            let held = started(sealed).expect("a start that came to nothing has decided nothing");
+            assert!(held.is_blank().unwrap());
+            fs::create_dir(held.wal()).unwrap();
+            fs::write(held.wal().join("0000000000000001.wal"), "").unwrap();
+            held.journal_begun().unwrap();
+            assert!(!held.is_blank().unwrap());
+            drop(held);
+
+            let error = started(!sealed).unwrap_err();
+            assert!(matches!(error, DataDirError::OtherEncryption { sealed: found, .. } if found == sealed), "{error}");
+            let help = if sealed { "--key-file FILE" } else { "go on with --no-encryption" };
+            assert!(error.to_string().contains(help), "{error}");
+            started(sealed).expect("as before");
+        }
+    }
+
+    #[test]
+    fn what_earlier_versions_wrote_is_a_log_that_is_not_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path(), &identity("c", 1)).unwrap());
+        let text = fs::read_to_string(dir.path().join("identity")).unwrap();
+        assert!(text.contains("format = 1\n") && !text.contains("sealed"), "{text}");
+        drop(DataDir::open(dir.path(), &Identity { sealed: true, ..identity("c", 1) }).unwrap());
+        let text = fs::read_to_string(dir.path().join("identity")).unwrap();
+        assert!(
+            text.contains("format = 3\n") && text.contains("sealed = true\n"),
+            "a version that knows nothing of it refuses the format: {text}"
+        );
+    }
+
+    #[test]
     fn a_newer_format_is_refused_whatever_else_it_says() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("identity"), "format = 3\nmembers = [1]\n").unwrap();
+        fs::write(dir.path().join("identity"), "format = 4\nmembers = [1]\n").unwrap();
         let error = DataDir::open(dir.path(), &identity("c", 1)).unwrap_err();
-        assert!(matches!(error, DataDirError::UnsupportedFormat { got: 3, .. }), "{error}");
+        assert!(matches!(error, DataDirError::UnsupportedFormat { got: 4, .. }), "{error}");
     }
 
     #[test]

@@ -95,6 +95,21 @@ pub enum RaftError {
         "the disk of the leader is full, or no majority of the nodes has space on theirs: make space, and writes go on by themselves; reads do meanwhile"
     )]
     DiskFull,
+    /// The log is not sealed: there is no key to change.
+    #[error("the log of this cluster is not encrypted: it has no key to change")]
+    NotEncrypted,
+    /// The log is sealed with this version of the key already, or with a later one.
+    #[error("the log is sealed with this version of the key already, or with a later one: `ukehi key add-version` makes a new one")]
+    KeyVersionInUse,
+    /// A voter did not say in time that it holds the new key.
+    #[error(
+        "a voter did not say in time that it holds this version of the key, and nothing was changed: give all nodes the new key file, and try again. The \
+         leader's log names the nodes"
+    )]
+    KeyNotHeld,
+    /// The source of keys gives none, or not the one that is asked for.
+    #[error("the keys of the log can't be had")]
+    Keys(#[from] crate::keys::KeySourceError),
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -140,6 +155,9 @@ impl RaftError {
             Rejection::SnapshotUnderWay => Self::SnapshotUnderWay,
             Rejection::SnapshotFailed => Self::SnapshotFailed,
             Rejection::DiskFull => Self::DiskFull,
+            Rejection::NotEncrypted => Self::NotEncrypted,
+            Rejection::KeyVersionInUse => Self::KeyVersionInUse,
+            Rejection::KeyNotHeld => Self::KeyNotHeld,
         }
     }
 
@@ -157,6 +175,7 @@ impl RaftError {
                 | Self::SnapshotUnderWay
                 | Self::SnapshotFailed
                 | Self::DiskFull
+                | Self::KeyNotHeld
         )
     }
 }

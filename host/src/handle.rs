@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, MembershipChange, NodeId, SessionChange, SessionId, SessionStamp, Status};
+use amaters_cluster_core::{KeyVersion, LogIndex, MembershipChange, NodeId, SessionChange, SessionId, SessionStamp, Status};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::engine::Control;
 use crate::error::{RaftError, RaftResult};
 use crate::inbox::{Contents, ControlRequest, Inbox, ReadRequest, SessionRequest, WriteRequest};
+use crate::keys::KeyReader;
 use crate::state_machine::ApplyResult;
 
 /// What came of a command.
@@ -29,16 +30,18 @@ pub struct Handle {
     room: Arc<Semaphore>,
     total_room: u32,
     request_timeout: Duration,
+    /// None for a log that is not sealed.
+    key_reader: Option<KeyReader>,
 }
 
 /// Requests are counted in units of this many bytes, and at least one each.
 const UNIT: usize = 1024;
 
 impl Handle {
-    pub(crate) fn new(inbox: Arc<Inbox>, max_pending_bytes: usize, request_timeout: Duration) -> Self {
+    pub(crate) fn new(inbox: Arc<Inbox>, max_pending_bytes: usize, request_timeout: Duration, key_reader: Option<KeyReader>) -> Self {
         // Half of what the core takes: its bound then refuses nobody who waits in line here.
         let total_room = u32::try_from(max_pending_bytes / 2 / UNIT).unwrap_or(u32::MAX >> 3).clamp(1, u32::MAX >> 3);
-        Self { inbox, room: Arc::new(Semaphore::new(total_room as usize)), total_room, request_timeout }
+        Self { inbox, room: Arc::new(Semaphore::new(total_room as usize)), total_room, request_timeout, key_reader }
     }
 
     /// Proposes commands in this order, and waits for their outcomes.
@@ -139,6 +142,21 @@ impl Handle {
     /// [`RaftError::SnapshotUnderWay`], [`RaftError::SnapshotFailed`], or the node has ended.
     pub async fn take_snapshot(&self) -> RaftResult<()> {
         self.control(Control::TakeSnapshot).await
+    }
+
+    /// Has the log sealed with another version of its key from an entry on that says so, on all nodes: the newest that the source of keys has, unless one is named. This node must be the
+    /// leader. Returns when that entry is committed.
+    ///
+    /// # Errors
+    /// [`RaftError::NotEncrypted`], [`RaftError::Keys`], [`RaftError::KeyVersionInUse`], [`RaftError::KeyNotHeld`]; this node isn't the leader, or another change is under way.
+    /// Where the node stops leading meanwhile, the outcome is unknown: the status tells.
+    pub async fn rotate_key(&self, version: Option<KeyVersion>) -> RaftResult<()> {
+        let reader = self.key_reader.as_ref().ok_or(RaftError::NotEncrypted)?;
+        let keys = reader.read().await?;
+        let version = version.or_else(|| keys.versions().last()).unwrap_or(KeyVersion::NONE);
+        reader.expect(&keys, version)?;
+        self.inbox.put(|contents| contents.keys = Some(keys));
+        self.control(Control::RotateKey(version)).await
     }
 
     async fn control(&self, control: Control) -> RaftResult<()> {

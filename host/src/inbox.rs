@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amaters_cluster_core::{NodeId, SessionChange, SessionStamp, Status, Ticket};
+use amaters_cluster_core::{KeyRing, NodeId, SessionChange, SessionStamp, Status, Ticket};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
@@ -39,6 +39,8 @@ pub(crate) struct Contents {
     pub(crate) status: Vec<oneshot::Sender<Status>>,
     /// What came of jobs for snapshots.
     pub(crate) snapshots: Vec<SnapshotReport>,
+    /// What the source of keys has now.
+    pub(crate) keys: Option<KeyRing>,
     pub(crate) storage_failure: Option<Box<dyn std::error::Error + Send + Sync>>,
     pub(crate) closed: bool,
     /// Whether the node waits to be woken: telling it otherwise costs time for nothing.
@@ -173,6 +175,7 @@ impl Contents {
             && self.controls.is_empty()
             && self.status.is_empty()
             && self.snapshots.is_empty()
+            && self.keys.is_none()
             && self.storage_failure.is_none()
             && !self.closed
     }

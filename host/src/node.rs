@@ -4,9 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use amaters_cluster_core::{Config, ConfigError, FailoverConfig, LogIndex, Status};
+use amaters_cluster_core::sealing::Boot;
+use amaters_cluster_core::{Config, ConfigError, Encryption, FailoverConfig, LogIndex, Status};
 use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot, watch};
+
+mod counters;
+
+use counters::{divergence_counter, trap_counter};
 
 use crate::command::Command;
 use crate::engine::{COMPONENT, EngineError, Sandbox, SandboxLimits};
@@ -14,6 +19,7 @@ use crate::error::{RaftError, RaftResult};
 use crate::events::{Events, NodeEvent};
 use crate::handle::{Handle, Outcome};
 use crate::inbox::{Inbox, Inlet};
+use crate::keys::{KeyProvider, KeyReader};
 use crate::kv::KeyValue;
 use crate::memory_network::MemoryNetwork;
 use crate::persistence::{MemoryPersistence, OnDurable, RaftPersistence};
@@ -65,6 +71,7 @@ pub struct RaftNodeBuilder {
     new_machine: NewStateMachine,
     registry: prometheus::Registry,
     failover: FailoverConfig,
+    encryption: Option<(String, KeyReader)>,
 }
 
 impl RaftNode {
@@ -92,6 +99,7 @@ impl RaftNode {
             new_machine: Box::new(|| Box::new(KeyValue::default())),
             registry: prometheus::Registry::new(),
             failover: FailoverConfig::default(),
+            encryption: None,
         }
     }
 
@@ -258,6 +266,16 @@ impl RaftNodeBuilder {
         self
     }
 
+    /// Has commands and snapshots sealed with the keys of this source, inside the sandbox, and a chain of HMACs go through the log. What is sealed for one cluster opens in no other: its name, of up to 255 bytes, and
+    /// the keys are the same on all nodes, and stay. The source is read at the start, and again when a version is missing or the key is changed ([`Handle::rotate_key`]). A log that begins needs version 1.
+    ///
+    /// Call [`forbid_core_dumps`](crate::keys::forbid_core_dumps) before, unless core files with keys in them are wanted.
+    #[must_use]
+    pub fn encryption(mut self, cluster: impl Into<String>, keys: impl KeyProvider + 'static) -> Self {
+        self.encryption = Some((cluster.into(), KeyReader::new(Box::new(keys))));
+        self
+    }
+
     /// Starts a node that reaches no other.
     ///
     /// # Errors
@@ -302,11 +320,17 @@ impl RaftNodeBuilder {
 
     /// Puts the node together, and has it run. The receiver is told once it takes requests.
     fn launch(
-        self,
+        mut self,
         join: impl FnOnce(Inlet) -> RaftResult<Arc<dyn Network>>,
         run: impl FnOnce(Running) -> RaftResult<Home>,
     ) -> RaftResult<(RaftNode, oneshot::Receiver<()>)> {
         self.config.validate()?;
+        let mut key_reader = None;
+        if let Some((cluster, reader)) = self.encryption.take() {
+            // Each instance draws a boot of its own.
+            self.config.encryption = Some(Encryption { cluster, boot: Boot::default(), keys: reader.load()? });
+            key_reader = Some(reader);
+        }
         if self.open_storage.is_some() != self.open_snapshots.is_some() {
             let one = if self.open_storage.is_some() { "storage" } else { "snapshots" };
             let expected = "both storage and snapshots, or neither: what one lets go of, the other has to keep".to_owned();
@@ -314,7 +338,7 @@ impl RaftNodeBuilder {
         }
         let events = Arc::new(Events::new(self.failover, &self.registry)?);
         let inbox = Arc::new(Inbox::default());
-        let handle = Handle::new(Arc::clone(&inbox), self.config.max_pending_bytes, self.config.request_timeout);
+        let handle = Handle::new(Arc::clone(&inbox), self.config.max_pending_bytes, self.config.request_timeout, key_reader.clone());
         let network = join(Inlet(Arc::clone(&inbox)))?;
         let engine = match self.engine {
             Some(engine) => engine,
@@ -332,6 +356,8 @@ impl RaftNodeBuilder {
             inbox: Arc::clone(&inbox),
             traps: trap_counter(&self.registry),
             events: Arc::clone(&events),
+            key_reader,
+            divergences: divergence_counter(&self.registry),
         };
         let (ending, ended) = watch::channel(false);
         let (ready, started) = oneshot::channel();
@@ -361,15 +387,6 @@ fn in_memory() -> OpenStorage {
 fn snapshots_in_memory() -> OpenSnapshots {
     let snapshots = MemorySnapshots::default();
     Box::new(move |on_report| Ok(Box::new(snapshots.open(on_report))))
-}
-
-fn trap_counter(registry: &prometheus::Registry) -> prometheus::IntCounter {
-    let traps =
-        prometheus::IntCounter::new("amaters_cluster_component_traps_total", "Instances of the component that trapped and were replaced.")
-            .expect("the name is valid");
-    // A second node on the same registry shares nothing with the first: its count is just not shown.
-    let _ = registry.register(Box::new(traps.clone()));
-    traps
 }
 
 #[cfg(test)]

@@ -46,6 +46,10 @@ pub(crate) struct Ports {
     state: State,
     /// Whether the core has said so, and nobody has asked yet.
     repaired: bool,
+    /// Whether the core lacks a key, and nobody has asked yet.
+    key_wanted: bool,
+    /// Why the node must end for good, if it must.
+    diverged: Option<String>,
     /// Results of commands of sessions, on their way back to the core.
     applied: Vec<Applied>,
 }
@@ -97,7 +101,21 @@ impl Ports {
         let (writes, reads, controls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let waiting = Waiting { last_token: 0, writes, reads, controls, request_timeout_ms };
         let state = State::default();
-        Self { storage: None, told_full: false, snapshots, network, machine, events, waiting, state, repaired: false, applied: Vec::new() }
+        let (repaired, key_wanted, diverged) = (false, false, None);
+        Self {
+            storage: None,
+            told_full: false,
+            snapshots,
+            network,
+            machine,
+            events,
+            waiting,
+            state,
+            repaired,
+            key_wanted,
+            diverged,
+            applied: Vec::new(),
+        }
     }
 
     /// From here on the core may persist.
@@ -175,6 +193,16 @@ impl Ports {
     /// Whether the node has repaired itself since this was last asked.
     pub(crate) fn take_repaired(&mut self) -> bool {
         std::mem::take(&mut self.repaired)
+    }
+
+    /// Whether the core has asked for a key since this was last asked.
+    pub(crate) fn take_key_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.key_wanted)
+    }
+
+    /// Why the node must end for good, if it must.
+    pub(crate) fn take_diverged(&mut self) -> Option<String> {
+        self.diverged.take()
     }
 
     fn capture(&mut self) {
@@ -275,6 +303,8 @@ impl Driver for Ports {
             }
             Effect::StateLost { reason } => self.state.lost = Some(reason),
             Effect::Repaired => self.repaired = true,
+            Effect::RequestKey { .. } => self.key_wanted = true,
+            Effect::Diverged { reason } => self.diverged = Some(reason),
             Effect::Reply { replies } => {
                 for Reply { token, index, result } in replies {
                     self.waiting.resolve_write(token, Ok(Outcome { index, result }));

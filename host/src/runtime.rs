@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amaters_cluster_core::{Config, NodeId};
+use amaters_cluster_core::{Config, Encryption, KeyRing, NodeId};
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -17,6 +17,7 @@ use crate::engine::{Ambient, Engine, EngineError, NativeEngine, Sandbox, Turn, W
 use crate::error::{RaftError, RaftResult};
 use crate::events::Events;
 use crate::inbox::{Contents, Inbox};
+use crate::keys::KeyReader;
 use crate::persistence::{OnDurable, RaftPersistence};
 use crate::ports::{Network, Ports};
 use crate::snapshots::{OnSnapshot, SnapshotStore, SnapshotStoreError, StoredSnapshot};
@@ -74,6 +75,9 @@ pub(crate) struct Runtime {
     pub(crate) on_repaired: OnRepaired,
     pub(crate) salvage: Salvage,
     pub(crate) events: Arc<Events>,
+    /// Where keys are read anew when one is missing; none for a log that is not sealed, and for keys that are given once.
+    pub(crate) key_reader: Option<KeyReader>,
+    pub(crate) divergences: prometheus::IntCounter,
 }
 
 impl Runtime {
@@ -128,6 +132,9 @@ impl Runtime {
             if contents.closed {
                 return Ok(());
             }
+            if let Some(keys) = &contents.keys {
+                self.keep_keys(keys);
+            }
             take_turn(engine.as_mut(), contents)?;
             if engine.driver().take_repaired() {
                 self.config.repair = false;
@@ -136,7 +143,35 @@ impl Runtime {
             if let Some(reason) = engine.driver().take_lost() {
                 return Err(EngineError::StateLost(reason).into());
             }
+            if let Some(reason) = engine.driver().take_diverged() {
+                self.divergences.inc();
+                tracing::error!("ALARM: {reason}");
+                return Err(EngineError::Diverged(reason).into());
+            }
+            if engine.driver().take_key_wanted() {
+                self.read_keys();
+            }
         }
+    }
+
+    /// The next instance begins with the keys that this one has been given.
+    fn keep_keys(&mut self, keys: &KeyRing) {
+        let Some(Encryption { keys: kept, .. }) = &mut self.config.encryption else { return };
+        for version in keys.versions() {
+            if let Ok(key) = keys.get(version) {
+                // A version that has other bytes now is what the core complains about.
+                let _ = kept.insert(version, key.clone());
+            }
+        }
+    }
+
+    /// Has the source of keys read anew, which may take as long as asking somebody else takes. The core asks again for as long as it lacks a key.
+    fn read_keys(&self) {
+        let Some(reader) = &self.key_reader else { return };
+        let (inbox, held) = (Arc::clone(&self.inbox), self.config.encryption.as_ref().map(|it| it.keys.clone()).unwrap_or_default());
+        reader.read_anew(move |keys| {
+            inbox.put(|contents| contents.keys = Some(keys.unwrap_or(held)));
+        });
     }
 
     fn build_or_salvage(&mut self) -> RaftResult<BoxedEngine> {
@@ -235,7 +270,8 @@ fn give_back(engine: &mut (dyn Engine<Ports> + Send), stored: StoredSnapshot) ->
 
 fn take_turn(engine: &mut (dyn Engine<Ports> + Send), contents: Contents) -> Result<(), EngineError> {
     let ports = engine.driver();
-    let mut turn = Turn { persisted: contents.persisted, snapshots: contents.snapshots, received: contents.received, ..Turn::default() };
+    let Contents { persisted, keys, snapshots, received, .. } = contents;
+    let mut turn = Turn { persisted, keys, snapshots, received, ..Turn::default() };
     turn.disk_full = ports.take_disk_news();
     for request in contents.writes {
         ports.register_write(request, &mut turn.proposals);

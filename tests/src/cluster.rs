@@ -5,6 +5,9 @@
 //! things at once, for tests that care about one fault and want the rest to work.
 
 mod effects;
+mod events;
+mod keys;
+mod machines;
 mod sessions;
 mod stories;
 mod vault;
@@ -16,11 +19,13 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::Envelope;
 use amaters_cluster_core::{
-    Applied, Committed, Config, FailureEvent, Input, Instant, LogIndex, LogLevel, MemberStatus, MembershipChange, Node, NodeId, NodeState,
-    Operation, Payload, Rejected, Rejection, Reply, Term, Ticket, Token, wire,
+    Applied, Committed, Config, Input, Instant, KeyRing, KeyVersion, LogIndex, MemberStatus, MembershipChange, Node, NodeId, NodeState,
+    Payload, Ticket, Token, wire,
 };
 
-use crate::disk::{Disk, Image, Remains};
+use crate::disk::{Disk, Image};
+pub use events::{Event, Outcome};
+pub use keys::{encryption, key_of, lacking, ring_of};
 pub use vault::Vault;
 
 /// Nodes, and what is between them.
@@ -32,6 +37,8 @@ pub struct Cluster {
     outcomes: BTreeMap<Token, Outcome>,
     events: Vec<Event>,
     digest: DefaultHasher,
+    /// Where the random bytes of sealed nodes' starts come from.
+    boots: fastrand::Rng,
 }
 
 /// A node and its machine.
@@ -44,6 +51,10 @@ pub struct Member {
     pub disk: Disk,
     /// Its snapshots.
     pub vault: Vault,
+    /// What its source of keys holds. Its node has what was there when it last looked.
+    pub keys: KeyRing,
+    /// The version that its node has asked for, until it is answered.
+    pub wanted_key: Option<KeyVersion>,
     /// Its state machine: what was applied, by this run or by those before its snapshot.
     pub machine: Vec<Committed>,
     /// Results that the node wants, and has not been given: of each command, how many its machine has carried out with it.
@@ -56,54 +67,6 @@ pub struct Member {
     pub told: (LogIndex, Vec<MemberStatus>),
     /// While true, [`Cluster::settle`] leaves its disk alone.
     pub disk_stalled: bool,
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The proposal was applied where it was made: its client is told.
-    Applied(LogIndex),
-    /// The node's sessions answered: a command with what it gave here first, a change with its session.
-    Replied(LogIndex),
-    /// The read was served from a state that had applied up to here.
-    Served(LogIndex),
-    /// What it wanted has happened.
-    Done,
-    /// It came to nothing, or may have.
-    Rejected(Rejection),
-}
-
-/// What a node did, in the order in which it did it.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// It sent this.
-    Sent(Rc<Envelope>),
-    /// It handed operations to its disk.
-    Submitted(NodeId, Ticket, Vec<Operation>),
-    /// It applied this.
-    Applied(NodeId, Vec<Committed>),
-    /// Its sessions answered these.
-    Replied(NodeId, Vec<Reply>),
-    /// It served these reads.
-    Served(NodeId, Vec<Token>),
-    /// What these wanted has happened.
-    Done(NodeId, Vec<Token>),
-    /// It turned these down.
-    Rejected(NodeId, Vec<Rejected>),
-    /// It told its host who is a member, by a configuration of this version.
-    Members(NodeId, LogIndex, Vec<MemberStatus>),
-    /// It said this.
-    Noted(NodeId, LogLevel, String),
-    /// It changed its mind about a peer.
-    Judged(NodeId, FailureEvent),
-    /// It knows of this leader of this term, or of none any more.
-    Follows(NodeId, Term, NodeId),
-    /// Its state is that of a snapshot: what these have made of it.
-    Restored(NodeId, Vec<Committed>),
-    /// It did something else about its snapshots: this.
-    Snapshots(NodeId, String),
-    /// It has repaired itself.
-    Repaired(NodeId),
 }
 
 /// A message under way.
@@ -144,10 +107,14 @@ impl Cluster {
             outcomes: BTreeMap::new(),
             events: Vec::new(),
             digest: DefaultHasher::new(),
+            boots: fastrand::Rng::with_seed(0),
         };
         for &id in &voters {
             let mut config = Config { seed: id, ..Config::new(id, voters.clone()) };
             configure(&mut config);
+            if id == 1 {
+                cluster.boots = fastrand::Rng::with_seed(config.seed);
+            }
             cluster.put_up(config);
         }
         cluster
@@ -164,7 +131,20 @@ impl Cluster {
         let (disk, vault, machine, clock) = (Disk::default(), Vault::default(), Vec::new(), Instant(1_000_000_000));
         self.members.insert(
             id,
-            Member { config, node: None, disk, vault, machine, results: Vec::new(), lost: None, clock, told, disk_stalled: false },
+            Member {
+                keys: config.encryption.as_ref().map(|encryption| encryption.keys.clone()).unwrap_or_default(),
+                wanted_key: None,
+                config,
+                node: None,
+                disk,
+                vault,
+                machine,
+                results: Vec::new(),
+                lost: None,
+                clock,
+                told,
+                disk_stalled: false,
+            },
         );
         self.restart(id);
     }
@@ -353,53 +333,6 @@ impl Cluster {
     /// Mends all links.
     pub fn heal(&mut self) {
         self.cut.clear();
-    }
-
-    /// A node's machine loses its power. Memory is gone, and all but the first `keep` operations that were not durable.
-    pub fn crash(&mut self, id: NodeId, keep: usize) -> Remains {
-        let member = self.member_mut(id);
-        member.node = None;
-        member.machine.clear();
-        member.results.clear();
-        member.vault.crash(keep.is_multiple_of(2));
-        member.config.seed += 1000; // a new run draws new numbers
-        member.disk.crash(keep)
-    }
-
-    /// A node that is down loses its disk as well: from here on it is a blank one that waits to be added.
-    pub fn wipe(&mut self, id: NodeId) {
-        let member = self.member_mut(id);
-        assert!(member.node.is_none(), "node {id} is up");
-        (member.disk, member.vault) = (Disk::default(), Vault::default());
-        member.config.voters.clear();
-    }
-
-    /// A node that is down finds its log damaged, and perhaps its snapshots: it starts to repair itself.
-    pub fn damage(&mut self, id: NodeId, snapshots_too: bool) {
-        let member = self.member_mut(id);
-        assert!(member.node.is_none(), "node {id} is up");
-        let held = member.vault.newest().map_or(LogIndex::NONE, |(id, _)| id.index);
-        member.lost.get_or_insert_with(|| (held, member.disk.durable().clone()));
-        member.disk.lose_log();
-        if snapshots_too {
-            member.vault.lose_all();
-        }
-        member.config.repair = true;
-    }
-
-    /// Starts a node that is down with what its disk has kept.
-    ///
-    /// # Panics
-    /// If it can't start from that: a bug.
-    pub fn restart(&mut self, id: NodeId) {
-        let member = self.member_mut(id);
-        let (mut node, effects) = member.vault.restore(&member.config);
-        for operation in member.disk.journal() {
-            node.recover(operation.clone()).unwrap_or_else(|error| panic!("node {id} can't start from its own journal: {error}"));
-        }
-        node.start(member.clock).unwrap_or_else(|error| panic!("node {id} can't start from its own disk: {error}"));
-        member.node = Some(node);
-        effects.into_iter().for_each(|effect| self.carry_out(id, effect));
     }
 
     pub(crate) fn next_token(&mut self) -> Token {

@@ -73,6 +73,11 @@ impl Disk {
         self.keep(state);
     }
 
+    /// Somebody changes what is durable. What [`Self::durable`] tells stays what it was.
+    pub fn tamper(&mut self, change: impl FnOnce(&mut Vec<Operation>)) {
+        change(&mut self.journal);
+    }
+
     /// What is durable, in its order.
     #[must_use]
     pub fn journal(&self) -> &[Operation] {
@@ -129,7 +134,7 @@ impl Image {
         match operation {
             Operation::HardState(bytes) => self.state = wire::decode_hard_state(bytes).expect("a node writes what it can read"),
             Operation::Append { first, count, entries } => {
-                let entries = wire::decode_entries(*first, *count, entries).expect("a node writes what it can read");
+                let (entries, _) = wire::decode_entries(*first, *count, entries).expect("a node writes what it can read");
                 assert!(*first <= self.last().next(), "an append at {first} leaves a gap behind entry {}", self.last());
                 let new = entries.iter().filter(|entry| entry.id.index > self.base.index);
                 let before = first.previous().0.saturating_sub(self.base.index.0);
@@ -137,7 +142,7 @@ impl Image {
                 self.terms.extend(new.map(|entry| entry.id.term));
             }
             Operation::Compact { first, base } => {
-                let base = wire::decode_base(*first, base).expect("a node writes what it can read");
+                let (base, _) = wire::decode_base(*first, base).expect("a node writes what it can read");
                 if self.term_at(base.index) == Some(base.term) {
                     let dropped = usize::try_from(base.index.0 - self.base.index.0).expect("a log fits into memory");
                     self.terms.drain(..dropped);

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use amaters_cluster::admin::{MemberRoleView, RoleView, StatusView};
+use amaters_cluster::keys::create_key_file;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on a loaded machine: only a failure waits for it.
@@ -20,6 +21,8 @@ pub struct Processes {
     nodes: Vec<Process>,
     /// Flags of every node besides those that say who and where it is.
     flags: Vec<String>,
+    /// What each node is told of encryption: a key file of the cluster's own, unless a test wants something else.
+    encryption: Vec<String>,
 }
 
 /// One node's place in the cluster; its process may be down.
@@ -57,9 +60,21 @@ impl Processes {
     pub fn prepare(count: u64, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let nodes = (1..=count).map(Process::new).collect();
-        let mut cluster = Self { directory, nodes, flags: Vec::new() };
+        let mut cluster = Self { directory, nodes, flags: Vec::new(), encryption: Vec::new() };
+        create_key_file(&cluster.key_file()).expect("the directory is new");
+        cluster.set_encryption(&["--key-file", &cluster.key_file().display().to_string()]);
         cluster.set_flags(flags);
         cluster
+    }
+
+    /// The cluster's key file.
+    pub fn key_file(&self) -> PathBuf {
+        self.directory.path().join("log.keys")
+    }
+
+    /// Changes what nodes are told of encryption when they start from now on.
+    pub fn set_encryption(&mut self, flags: &[&str]) {
+        self.encryption = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Changes the flags with which nodes start from now on.
@@ -67,10 +82,11 @@ impl Processes {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
-    /// A new cluster of one from a backup, which has been started.
-    pub fn restored(backup: &Path) -> Self {
+    /// A new cluster of one from a backup, which has been started. It goes on with the keys of the old one.
+    pub fn restored(backup: &Path, key_file: &Path) -> Self {
         let mut cluster = Self::prepare(1, &[]);
-        let (done, said) = restore(backup, &cluster.data_dir(1));
+        cluster.set_encryption(&["--key-file", &key_file.display().to_string()]);
+        let (done, said) = restore(backup, &cluster.data_dir(1), key_file);
         assert!(done, "{said}");
         cluster.restart(1);
         cluster.leader();
@@ -104,7 +120,7 @@ impl Processes {
         arguments.extend(flag("listen", &node.listen));
         arguments.extend(flag("client", &node.client));
         arguments.extend(flag("admin", &node.admin));
-        arguments.extend(self.flags.iter().cloned());
+        arguments.extend(self.encryption.iter().chain(&self.flags).cloned());
         if node.joins {
             arguments.extend(flag("join", &self.admin_addresses()));
         } else {
@@ -120,8 +136,18 @@ impl Processes {
 
     /// Starts one more node, which joins the cluster, and waits until it votes.
     pub fn join(&mut self, id: u64) {
+        self.begin_to_join(id);
+        self.votes(id);
+    }
+
+    /// Starts one more node, which is to join the cluster.
+    pub fn begin_to_join(&mut self, id: u64) {
         self.nodes.push(Process { joins: true, ..Process::new(id) });
         self.restart(id);
+    }
+
+    /// Waits until a node votes, as it sees it itself.
+    pub fn votes(&self, id: u64) {
         wait_until("the new node votes", || {
             let status = self.node(id).status()?;
             let votes = status.members.iter().any(|member| member.id == id && member.role == MemberRoleView::Voter);
@@ -133,6 +159,19 @@ impl Processes {
     pub fn retire(&mut self, id: u64) {
         self.stop(id);
         self.nodes.retain(|node| node.id != id);
+    }
+
+    /// Runs `ukehi key …` for this cluster: whether it succeeded, and what it said.
+    pub fn key(&self, arguments: &[&str]) -> (bool, String) {
+        said(ukehi().arg("key").args(arguments).args(["--admin", &self.admin_addresses()]))
+    }
+
+    /// Adds a version to the cluster's key file, and has the cluster seal with it.
+    pub fn rotate_key(&self) {
+        let (done, words) = said(ukehi().args(["key", "add-version", "--key-file"]).arg(self.key_file()));
+        assert!(done, "{words}");
+        let (done, words) = self.key(&["rotate"]);
+        assert!(done, "{words}");
     }
 
     /// Runs `ukehi member …` for this cluster: whether it succeeded, and what it said.
@@ -268,8 +307,8 @@ impl Process {
 }
 
 /// Runs `ukehi restore`: whether it succeeded, and what it said.
-pub fn restore(backup: &Path, data_dir: &Path) -> (bool, String) {
-    said(ukehi().arg("restore").arg("--from").arg(backup).arg("--data-dir").arg(data_dir))
+pub fn restore(backup: &Path, data_dir: &Path, key_file: &Path) -> (bool, String) {
+    said(ukehi().arg("restore").arg("--from").arg(backup).arg("--data-dir").arg(data_dir).arg("--key-file").arg(key_file))
 }
 
 /// Runs a command to its end: whether it succeeded, and what it said.

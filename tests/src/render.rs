@@ -76,6 +76,7 @@ pub(super) fn entry(entry: &LogEntry) -> String {
         EntryKind::SessionCommand { stamp, time, payload, .. } => format!("{} {} at {time} ms", entry.id, in_session(stamp, payload)),
         EntryKind::Session { change, time, .. } => format!("{} {} at {time} ms", entry.id, session_change(change)),
         EntryKind::Configuration(state) => format!("{} {}", entry.id, configuration(state)),
+        EntryKind::KeyVersion(version) => format!("{} seals with version {version}", entry.id),
     }
 }
 
@@ -135,7 +136,7 @@ pub(super) fn operations(operations: &[Operation]) -> String {
             },
             Operation::Compact { first, .. } => format!("the log from {first}"),
             Operation::Append { first, count, entries: bytes } => match wire::decode_entries(*first, *count, bytes) {
-                Ok(decoded) => entries(&decoded),
+                Ok((decoded, _)) => entries(&decoded),
                 Err(error) => error.to_string(),
             },
         };
@@ -181,6 +182,9 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
         Rejection::Removed => "removed",
         Rejection::SnapshotUnderWay => "snapshot under way",
         Rejection::SnapshotFailed => "snapshot failed",
+        Rejection::NotEncrypted => "not encrypted",
+        Rejection::KeyVersionInUse => "this version, or a later one, is in use",
+        Rejection::KeyNotHeld => "a voter lacks the key",
     }
 }
 

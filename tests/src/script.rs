@@ -135,7 +135,7 @@ impl Script {
         let mut journal = vec![wire::hard_state_operation(&PersistentState { current_term, voted_for: NodeId::NONE })];
         let entries: Vec<_> = (1..).zip(terms).map(|(index, term)| given_entry(index, term)).collect();
         if !entries.is_empty() {
-            journal.push(wire::append_operation(&entries.iter().collect::<Vec<&LogEntry>>()));
+            journal.push(wire::append_operation(&entries.iter().collect::<Vec<&LogEntry>>(), None));
         }
         Ok(self.stage.replace_journal(id, journal)?)
     }

@@ -37,7 +37,7 @@ fn a_backup_of_a_running_cluster_becomes_a_new_cluster_which_others_join() {
     assert!(done && words.contains("the state up to entry"), "{words}");
     set(&old, 300..310);
 
-    let mut new = Processes::restored(&file);
+    let mut new = Processes::restored(&file, &old.key_file());
     assert_eq!(count(&new, 1, 0..300), 300);
     let status = new.node(1).status().expect("it runs");
     assert_eq!((status.members.len(), status.peers.len()), (1, 0), "it knows nobody of the old cluster");
@@ -79,20 +79,30 @@ fn a_backup_is_never_overwritten_and_what_is_damaged_or_in_the_way_is_refused() 
     flipped[whole.len() / 2] ^= 1;
     for bytes in [&flipped[..], &whole[..whole.len() - 1], &[]] {
         fs::write(&damaged, bytes).expect("a file");
-        let (done, words) = restore(&damaged, &target);
+        let (done, words) = restore(&damaged, &target, &old.key_file());
         assert!(!done && words.contains("no whole backup"), "{words}");
     }
-    let (done, words) = restore(&file, &old.data_dir(1));
+    let (done, words) = restore(&file, &old.data_dir(1), &old.key_file());
     assert!(!done && words.contains("is not empty"), "{words}");
     let names: Vec<_> = fs::read_dir(directory.path()).expect("a directory").map(|it| it.expect("a name").file_name()).collect();
     assert_eq!(names.len(), 2, "nothing half done is left: {names:?}");
-    assert!(restore(&file, &target).0);
+    assert!(restore(&file, &target, &old.key_file()).0);
 
     // Without its snapshot it does not start as if nothing had been.
     fs::remove_dir_all(target.join("snapshots")).expect("it has one");
     let (done, words) = said(
         ukehi()
-            .args(["start", "--listen", "127.0.0.1:0", "--client", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args([
+                "start",
+                "--key-file",
+                &old.key_file().display().to_string(),
+                "--listen",
+                "127.0.0.1:0",
+                "--client",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+            ])
             .arg("--data-dir")
             .arg(&target),
     );

@@ -30,7 +30,7 @@ fn mistakes_on_the_command_line_are_explained_and_exit_with_2() {
     let with_peers = |id: &str, count: usize| {
         let peers = peers(count);
         let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
-        start(&[&["--id", id], peers.as_slice()].concat())
+        start(&[&["--no-encryption", "--id", id], peers.as_slice()].concat())
     };
     for (what, output, words) in [
         ("peers without the own id", with_peers("4", 3), "4"),
@@ -38,6 +38,13 @@ fn mistakes_on_the_command_line_are_explained_and_exit_with_2() {
         ("an id twice", start(&["--id", "1", "--peer", "1=127.0.0.1:7101", "--peer", "1=127.0.0.1:7102"]), "each id once"),
         ("id 0", start(&["--id", "0"]), "1"),
         ("a peer without address", start(&["--id", "1", "--peer", "1"]), "ID=HOST:PORT"),
+        (
+            "several nodes, and no key",
+            start(&["--id", "1", "--peer", "1=127.0.0.1:7101", "--peer", "2=127.0.0.1:7102"]),
+            "ukehi key generate --out FILE",
+        ),
+        ("a node that joins, and no key", start(&["--id", "4", "--join", "127.0.0.1:8091"]), "ukehi start … --key-file FILE"),
+        ("two sources of keys", start(&["--key-file", "a", "--key-env", "B"]), "--key-env"),
         ("a port that is none", start(&["--listen", "127.0.0.1:99999"]), "127.0.0.1:99999"),
         ("listening to the world", start(&["--client", "0.0.0.0:6391"]), "--insecure"),
         ("an unknown flag", start(&["--colour"]), "--colour"),
@@ -78,7 +85,7 @@ fn a_directory_in_use_or_of_another_node_or_cluster_is_refused() {
     cluster.kill(1);
     for other in [["--id", "2", "--peer", "2=127.0.0.1:1"], ["--id", "1", "--peer", "1=127.0.0.1:1"]] {
         let cluster = if other[1] == "1" { "another" } else { "ukehi" };
-        let start = ["start", "--data-dir", &data_dir, "--cluster", cluster, "--listen", "127.0.0.2:0"];
+        let start = ["start", "--no-encryption", "--data-dir", &data_dir, "--cluster", cluster, "--listen", "127.0.0.2:0"];
         let output = run(&[start.as_slice(), other.as_slice(), &free[2..]].concat());
         assert_eq!(output.status.code(), Some(1));
         assert!(complaint(&output).contains(&data_dir), "{}", complaint(&output));

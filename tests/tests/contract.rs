@@ -7,12 +7,15 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 /// Everything that crosses the boundary. Whoever adds to this list widens what a guest can do.
-const IMPORTS: [&str; 28] = [
+const IMPORTS: [&str; 31] = [
+    "amaters:cluster/events@0.1.0 diverged",
     "amaters:cluster/events@0.1.0 leader-changed",
     "amaters:cluster/events@0.1.0 peer-failed",
     "amaters:cluster/events@0.1.0 peer-recovered",
     "amaters:cluster/events@0.1.0 repaired",
     "amaters:cluster/events@0.1.0 state-lost",
+    "amaters:cluster/keys@0.1.0 held",
+    "amaters:cluster/keys@0.1.0 request",
     "amaters:cluster/log@0.1.0 write",
     "amaters:cluster/network@0.1.0 members",
     "amaters:cluster/network@0.1.0 send",
@@ -38,11 +41,12 @@ const IMPORTS: [&str; 28] = [
     "wasi:random/random@0.2.12 get-random-u64",
 ];
 
-const EXPORTS: [&str; 22] = [
+const EXPORTS: [&str; 24] = [
     "amaters:cluster/node@0.1.0 applied",
     "amaters:cluster/node@0.1.0 change-membership",
     "amaters:cluster/node@0.1.0 configure",
     "amaters:cluster/node@0.1.0 disk-space",
+    "amaters:cluster/node@0.1.0 keys-loaded",
     "amaters:cluster/node@0.1.0 persisted",
     "amaters:cluster/node@0.1.0 propose",
     "amaters:cluster/node@0.1.0 read",
@@ -50,6 +54,7 @@ const EXPORTS: [&str; 22] = [
     "amaters:cluster/node@0.1.0 recover",
     "amaters:cluster/node@0.1.0 remember",
     "amaters:cluster/node@0.1.0 restore",
+    "amaters:cluster/node@0.1.0 rotate-key",
     "amaters:cluster/node@0.1.0 session",
     "amaters:cluster/node@0.1.0 snapshot-failed",
     "amaters:cluster/node@0.1.0 snapshot-read",

@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use amaters_cluster::admin::{RoleView, StatusView};
+use amaters_cluster::keys::create_key_file;
 use amaters_cluster_tests::process::{ukehi, wait_until};
 use redis::{Commands, RedisResult};
 
@@ -69,11 +70,13 @@ struct Machines<'a> {
 impl<'a> Machines<'a> {
     fn start(network: &'a Network) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let keys = directory.path().join("log.keys");
+        create_key_file(&keys).expect("the directory is new");
         let mut machines = Self { network, directory, nodes: Vec::new() };
         for id in 1..=3 {
             let mut program = ukehi();
             program.args(["start", "--insecure", "--id", &id.to_string(), "--listen", &format!("{}:7101", address(id)), "--data-dir"]);
-            program.arg(machines.directory.path().join(id.to_string()));
+            program.arg(machines.directory.path().join(id.to_string())).arg("--key-file").arg(&keys);
             program.args((1..=3).flat_map(|peer| ["--peer".to_owned(), format!("{peer}={}:7101", address(peer))]));
             let log = File::create(machines.log_path(id)).expect("the log can be opened");
             let errors = log.try_clone().expect("a file can be shared");

@@ -55,6 +55,24 @@ fn h14_an_acknowledgement_before_the_disk_is_found() {
     found(Bug::AckBeforeDurable);
 }
 
+#[test]
+fn h50_starts_that_share_their_random_bytes_are_found_in_few_steps() {
+    let failure = found(Bug::BootShared);
+    assert!(failure.reason.contains("a key and nonce seal two"), "{failure}");
+}
+
+#[test]
+fn h52_earlier_keys_that_are_forgotten_are_found_in_few_steps() {
+    let failure = found(Bug::EarlierKeysForgotten);
+    assert!(failure.reason.contains("can't be opened"), "{failure}");
+}
+
+#[test]
+fn a_version_that_is_retired_before_the_disk_knows_is_found() {
+    let failure = found(Bug::KeyRetiredEarly);
+    assert!(failure.reason.contains("MissingKey"), "{failure}");
+}
+
 /// The clients' history alone gives the bug away.
 fn seen_by_clients(bug: Bug) {
     let findings = search(Settings { bug: Some(bug), clients_only: true, ..Settings::new(0) }, DEFAULT_SEEDS, |_| {});

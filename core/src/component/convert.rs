@@ -2,23 +2,29 @@
 
 use std::time::Duration;
 
-use super::bindings::amaters::cluster::{log, network, snapshots, state_machine, storage};
+use zeroize::Zeroizing;
+
+use super::bindings::amaters::cluster::{keys, log, network, snapshots, state_machine, storage};
 use super::bindings::exports::amaters::cluster::node as exported;
+use super::bindings::exports::amaters::cluster::node::SetupError;
 use super::bindings::wasi::random::random;
 use crate::cluster_config::{Member, MemberRole, MemberStatus, MembershipChange};
 use crate::config::Config;
 use crate::detector::HeartbeatConfig;
+use crate::encryption::{Encryption, EncryptionStatus};
 use crate::io::{Committed, LogLevel, Operation, Rejected, Rejection, Reply};
+use crate::node::JournalError;
+use crate::sealing::{Boot, KeyRing, KeyVersion, LogEncryptionKey, SealingError};
 use crate::sessions::{SessionChange, SessionStamp};
-use crate::snapshot::{SnapshotConfig, SnapshotPolicy, StoredSnapshot};
+use crate::snapshot::{SnapshotConfig, SnapshotError, SnapshotPolicy, StoredSnapshot};
 use crate::status::{NodeState, PeerStatus, SnapshotStatus, Status};
 use crate::types::{EntryId, GroupId, LogIndex, NodeId, SessionId, Term};
 
-pub(super) fn core_config(config: exported::Config) -> Config {
+pub(super) fn core_config(config: exported::Config) -> Result<Config, SetupError> {
     let millis = |count: u32| Duration::from_millis(count.into());
     // A bound beyond the guest's address space bounds nothing there: the largest that can be said is as good.
     let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-    Config {
+    Ok(Config {
         group: GroupId(config.group),
         election_timeout_min: millis(config.election_timeout_min_ms),
         election_timeout_max: millis(config.election_timeout_max_ms),
@@ -40,9 +46,44 @@ pub(super) fn core_config(config: exported::Config) -> Config {
         },
         snapshots: core_snapshot_config(&config.snapshots),
         repair: config.repair,
+        encryption: config.encryption.map(core_encryption).transpose()?,
         seed: random::get_random_u64(),
         addresses: config.voters.iter().map(|voter| (NodeId(voter.id), voter.address.clone())).collect(),
         ..Config::new(config.id, config.voters.into_iter().map(|voter| voter.id).collect::<Vec<_>>())
+    })
+}
+
+fn core_encryption(config: exported::EncryptionConfig) -> Result<Encryption, SetupError> {
+    let mut boot = Boot::default();
+    for half in boot.0.chunks_exact_mut(8) {
+        half.copy_from_slice(&random::get_random_u64().to_ne_bytes());
+    }
+    let keys = core_keys(keys::held()).map_err(|error| SetupError::InvalidConfig(format!("keys.held: {error}")))?;
+    Ok(Encryption { cluster: config.cluster, boot, keys })
+}
+
+pub(super) fn core_keys(keys: Vec<keys::LogKey>) -> Result<KeyRing, SealingError> {
+    let mut ring = KeyRing::default();
+    for keys::LogKey { version, key } in keys {
+        ring.insert(KeyVersion(version), LogEncryptionKey::from_bytes(&Zeroizing::new(key))?)?;
+    }
+    Ok(ring)
+}
+
+/// Why a node can't be made of what storage gave back.
+pub(super) fn refused_journal(error: &JournalError) -> SetupError {
+    match error {
+        JournalError::MissingKey(_) => SetupError::MissingKey(error.to_string()),
+        JournalError::Chain(_) => SetupError::Tampered(error.to_string()),
+        _ => SetupError::InvalidJournal(error.to_string()),
+    }
+}
+
+pub(super) fn refused_snapshot(error: &SnapshotError) -> SetupError {
+    match error {
+        SnapshotError::MissingKey(missing) => SetupError::MissingKey(format!("{error}: {missing}")),
+        SnapshotError::Tampered(reason) => SetupError::Tampered(format!("{error}: {reason}")),
+        _ => SetupError::InvalidSnapshot(error.to_string()),
     }
 }
 
@@ -167,6 +208,18 @@ pub(super) fn exported_status(status: &Status) -> exported::NodeStatus {
         disk_full: status.disk_full,
         snapshots: exported_snapshots(&status.snapshots),
         repairing: status.repairing,
+        encryption: status.encryption.as_ref().map(exported_encryption),
+    }
+}
+
+fn exported_encryption(status: &EncryptionStatus) -> exported::EncryptionStatus {
+    exported::EncryptionStatus {
+        version: status.version.0,
+        held: status.held.iter().map(|version| version.0).collect(),
+        oldest_needed: status.oldest_needed.0,
+        missing: status.missing.map(|version| version.0),
+        head_index: status.head_index.0,
+        head: status.head.link.0.to_vec(),
     }
 }
 
@@ -237,6 +290,9 @@ pub(super) fn rejected(request: &Rejected) -> state_machine::Rejected {
         Rejection::Removed => state_machine::Rejection::Removed,
         Rejection::SnapshotUnderWay => state_machine::Rejection::SnapshotUnderWay,
         Rejection::SnapshotFailed => state_machine::Rejection::SnapshotFailed,
+        Rejection::NotEncrypted => state_machine::Rejection::NotEncrypted,
+        Rejection::KeyVersionInUse => state_machine::Rejection::KeyVersionInUse,
+        Rejection::KeyNotHeld => state_machine::Rejection::KeyNotHeld,
         Rejection::DiskFull => state_machine::Rejection::DiskFull,
     };
     state_machine::Rejected { token: request.token.0, reason, leader: known(request.leader) }

@@ -103,7 +103,7 @@ fn the_silence_after_a_load_is_no_failure() {
     let mut detector = FailureDetector::new(strict, 50 * MS, Instant(0));
     detector.watch(PEER, Instant(0));
     let mut now = Instant(0);
-    for gap in [100; 100_000].into_iter().chain([50_000; 100]) {
+    for gap in std::iter::repeat_n(100, 100_000).chain(std::iter::repeat_n(50_000, 100)) {
         now = now + Duration::from_micros(gap);
         assert_eq!(detector.check(now), [], "gaps count as a heartbeat interval at least");
         detector.heard(PEER, now);

@@ -1,15 +1,17 @@
 //! Sealing and opening the payloads of a log.
 
+use sha2::{Digest, Sha256};
+
 use super::error::SealingError;
-use super::header::{Boot, EncryptedPayload, PAYLOAD, SNAPSHOT, SealHeader};
+use super::header::{Boot, EncryptedPayload, PAYLOAD, SealHeader};
 use super::key::LogEncryptionKey;
 use super::ring::{KeyRing, KeyVersion};
-use super::snapshot::{SnapshotOpener, SnapshotSealer};
+use super::snapshot::{SnapshotKeys, SnapshotOpener, SnapshotSealer};
 use super::subkey::{Cipher, LogName};
 use crate::entry::Payload;
 use crate::types::{EntryId, NodeId};
 
-/// How many blocks of 16 bytes a node seals in one start: 4 PiB. Up to there, telling what is sealed from random bytes succeeds with a probability below 2⁻³² (q² / 2¹²⁹ for q blocks).
+/// How many blocks of 16 bytes a sub-key seals: 4 PiB. Up to there, telling what is sealed from random bytes succeeds with a probability below 2⁻³² (q² / 2¹²⁹ for q blocks).
 pub const MAX_BLOCKS: u64 = 1 << 48;
 
 /// How many sub-keys are kept ready for opening. A log has one for each start of each leader, most of them long ago; a kilobyte or two each.
@@ -35,6 +37,7 @@ const KEPT_CIPHERS: usize = 32;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[cfg_attr(feature = "model-checking", derive(Clone))]
 pub struct EntryEncryptor {
     log: LogName,
     node: NodeId,
@@ -158,23 +161,37 @@ impl EntryEncryptor {
     /// # Errors
     /// It is no such header, or its version's key is not there.
     pub fn snapshot_opener(&self, id: EntryId, header: &[u8]) -> Result<SnapshotOpener, SealingError> {
-        let (read, length) = SealHeader::read(SNAPSHOT, header)?;
-        if header.len() != length {
-            let got = format!("{} bytes more", header.len() - length);
-            return Err(SealingError::Malformed { expected: "the end of a snapshot's header", at: length, got });
-        }
-        let cipher = Cipher::of_snapshot(self.keys.get(read.version)?, &self.log, &read, id);
-        Ok(SnapshotOpener::new(self.log.clone(), id, read, cipher))
+        self.snapshot_keys().opener(id, header)
+    }
+
+    /// What opens the snapshots of this log, with the keys that are there now.
+    #[must_use]
+    pub fn snapshot_keys(&self) -> SnapshotKeys {
+        SnapshotKeys::new(self.log.clone(), self.keys.clone())
     }
 
     /// Takes a number that nothing else gets.
     fn next_header(&mut self, length: usize) -> Result<SealHeader, SealingError> {
         let Some(version) = self.version() else { return Err(SealingError::NoVersion) };
         let blocks = u64::try_from(length.div_ceil(16)).unwrap_or(u64::MAX).saturating_add(1);
-        let blocks = self.blocks.checked_add(blocks).filter(|blocks| *blocks <= MAX_BLOCKS).ok_or(SealingError::Exhausted)?;
-        self.blocks = blocks;
+        if blocks > MAX_BLOCKS {
+            return Err(SealingError::TooLong(length));
+        }
+        if blocks > MAX_BLOCKS - self.blocks {
+            self.begin_anew(version)?;
+        }
+        self.blocks += blocks;
         self.counter += 1;
         Ok(SealHeader { version, node: self.node, boot: self.boot, counter: self.counter })
+    }
+
+    /// A sub-key has sealed as much as is safe: from here on another one does, as if the node had started again. Its boot follows from the earlier one and so is as unlikely
+    /// to be another's.
+    fn begin_anew(&mut self, version: KeyVersion) -> Result<(), SealingError> {
+        let digest = Sha256::new_with_prefix(b"ukehi next boot v1\0").chain_update(self.boot.0).finalize();
+        self.boot.0.copy_from_slice(&digest[..16]);
+        (self.blocks, self.counter, self.sealing) = (0, 0, None);
+        self.use_version(version)
     }
 
     #[cfg(test)]

@@ -42,6 +42,9 @@ pub enum SealingError {
     /// The version of the key that it is sealed with is not there. It opens once the key is.
     #[error(transparent)]
     UnknownVersion(#[from] MissingKey),
+    /// A key that is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// No version was chosen to seal with.
     #[error("no version of the log key was chosen to seal with")]
     NoVersion,
@@ -111,8 +114,8 @@ pub enum SealingError {
     /// The payload is longer than AES-GCM or the format allows.
     #[error("a payload of {0} bytes is too long to be sealed")]
     TooLong(usize),
-    /// As much was sealed in this start of the node as is safe with one key.
-    #[error("this node has sealed as much as is safe since it started: restart it")]
+    /// A snapshot of more than 2³² frames.
+    #[error("a snapshot of more than 2³² frames can't be sealed")]
     Exhausted,
 }
 

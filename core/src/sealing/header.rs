@@ -14,7 +14,7 @@ pub(super) const PAYLOAD: u8 = 1;
 pub(super) const SNAPSHOT: u8 = 2;
 
 /// One start of a node: 16 bytes from the system's random source, drawn at each start and used by no other. The safety of everything that is sealed rests on that.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Boot(pub [u8; 16]);
 
 impl fmt::Debug for Boot {

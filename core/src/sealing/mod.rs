@@ -75,5 +75,5 @@ pub use error::{BrokenChain, KeyError, MissingKey, SealingError};
 pub use header::{Boot, EncryptedPayload, SealHeader};
 pub use key::{KeyFingerprint, LogEncryptionKey};
 pub use ring::{KeyRing, KeyVersion};
-pub use snapshot::{OpenedFrame, SnapshotOpener, SnapshotSealer};
+pub use snapshot::{OpenedFrame, SnapshotKeys, SnapshotOpener, SnapshotSealer};
 pub use subkey::LogName;

@@ -13,6 +13,11 @@ use super::key::LogEncryptionKey;
 #[serde(transparent)]
 pub struct KeyVersion(pub u32);
 
+impl KeyVersion {
+    /// None at all: versions begin with 1.
+    pub const NONE: Self = Self(0);
+}
+
 impl fmt::Display for KeyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -32,6 +37,15 @@ impl fmt::Display for KeyVersion {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing(BTreeMap<KeyVersion, LogEncryptionKey>);
+
+/// In constant time for each key.
+impl PartialEq for KeyRing {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|((a, key), (b, other))| a == b && key.is_same(other))
+    }
+}
+
+impl Eq for KeyRing {}
 
 impl KeyRing {
     /// Adds a key. The same key again is fine.

@@ -2,6 +2,7 @@
 
 use super::error::SealingError;
 use super::header::{SNAPSHOT, SealHeader};
+use super::ring::KeyRing;
 use super::subkey::{Cipher, LogName, TAG};
 use crate::types::EntryId;
 
@@ -10,6 +11,7 @@ const FRAME_HEAD: usize = 6;
 
 /// Seals the frames of one snapshot. They are numbered, and the last is marked: none can be moved, left out or added.
 #[derive(Debug)]
+#[cfg_attr(feature = "model-checking", derive(Clone))]
 pub struct SnapshotSealer {
     stream: Stream,
     header: Vec<u8>,
@@ -18,7 +20,7 @@ pub struct SnapshotSealer {
 /// Opens the frames of one snapshot, one after the other.
 ///
 /// A snapshot is whole when [`Self::finish`] says so. A frame that opened is what was sealed at that place, even if those after it never come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SnapshotOpener(Stream);
 
 /// A frame's content.
@@ -32,7 +34,7 @@ pub struct OpenedFrame {
     pub content: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stream {
     log: LogName,
     id: EntryId,
@@ -73,6 +75,35 @@ impl SnapshotSealer {
         stream.cipher.seal(nonce(number), &stream.associated, content, &mut frame)?;
         stream.advance(last)?;
         Ok(frame)
+    }
+}
+
+/// What opens the snapshots of a log.
+#[derive(Clone, Debug)]
+pub struct SnapshotKeys {
+    log: LogName,
+    keys: KeyRing,
+}
+
+impl SnapshotKeys {
+    /// With these keys.
+    #[must_use]
+    pub fn new(log: LogName, keys: KeyRing) -> Self {
+        Self { log, keys }
+    }
+
+    /// An opener for the snapshot up to the entry with this id, from its header ([`SnapshotSealer::header`]).
+    ///
+    /// # Errors
+    /// It is no such header, or its version's key is not there.
+    pub fn opener(&self, id: EntryId, header: &[u8]) -> Result<SnapshotOpener, SealingError> {
+        let (read, length) = SealHeader::read(SNAPSHOT, header)?;
+        if header.len() != length {
+            let got = format!("{} bytes more", header.len() - length);
+            return Err(SealingError::Malformed { expected: "the end of a snapshot's header", at: length, got });
+        }
+        let cipher = Cipher::of_snapshot(self.keys.get(read.version)?, &self.log, &read, id);
+        Ok(SnapshotOpener::new(self.log.clone(), id, read, cipher))
     }
 }
 

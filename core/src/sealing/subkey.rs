@@ -56,7 +56,7 @@ impl LogName {
 }
 
 /// AES-256-GCM with a sub-key. Wiped on drop.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cipher(Box<Aes256Gcm>);
 
 impl Cipher {

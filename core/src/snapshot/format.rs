@@ -11,6 +11,11 @@
 //! | sessions | 2 | the table of sessions in postcard's encoding, cut into pieces |
 //! | state | 3 | a piece of the state machine's state, in its encoding |
 //! | end | 4 | how many frames came before, and how many bytes, both u64 |
+//! | metadata | 5 | only where the log is sealed: see below |
+//!
+//! Where the log is sealed, the header is version u8 = 2, then the snapshot's last entry and the header of its seal in postcard's encoding. The second frame is the metadata:
+//! version u8 = 1, then [`SnapshotMetadata`] and [`ChainPoint`], which says where the chain stands behind the last entry. The payload of every frame but the first is sealed
+//! ([`crate::sealing`]), with the frame's kind, and `last` for the end.
 //!
 //! Numbers are little endian. Sessions stand before the state. The checksum is CRC-32 (IEEE) of the index and term of the snapshot's last entry and of the
 //! frame's number (u64 each, the header's is 0), then of all bytes of the frame before it: so a frame is worthless in any other place, and the node that made
@@ -20,18 +25,23 @@ use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::chain::ChainPoint;
 use crate::cluster_config::ConfigState;
+use crate::sealing::{MissingKey, SealingError, SnapshotKeys, SnapshotOpener, SnapshotSealer};
 use crate::sessions::SessionImage;
 use crate::types::{EntryId, LogIndex, Term};
 use crate::wire::{self, LIMIT, WireError};
 
 /// The version of a snapshot's format.
 const VERSION: u8 = 1;
+/// The same, of the header of a sealed one.
+const SEALED_VERSION: u8 = 2;
 
 const HEADER: u8 = 1;
 const SESSIONS: u8 = 2;
 const STATE: u8 = 3;
-const END: u8 = 4;
+pub(super) const END: u8 = 4;
+const METADATA: u8 = 5;
 
 /// Bytes before a frame's payload, and after it.
 const BEFORE: usize = 5;
@@ -52,6 +62,16 @@ pub struct SnapshotMetadata {
     pub membership: ConfigState,
     /// Bytes of the table of sessions.
     pub session_bytes: u64,
+    /// Where the chain stands behind the last entry; none where the log is not sealed.
+    #[serde(skip)]
+    pub chain: Option<ChainPoint>,
+}
+
+/// The first frame of a sealed snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct SealedHeader {
+    last: EntryId,
+    seal: Vec<u8>,
 }
 
 /// Bytes that are no snapshot, or not the expected one.
@@ -96,15 +116,40 @@ pub enum SnapshotError {
     /// A part of it can't be read.
     #[error("a part of the snapshot can't be read")]
     Malformed(#[from] WireError),
+    /// A version of the key is needed that is not there.
+    #[error("the snapshot can't be opened")]
+    MissingKey(#[from] MissingKey),
+    /// What is sealed does not match its tag, or has another form.
+    #[error("the snapshot is not what the holders of the key have written")]
+    Tampered(#[source] SealingError),
+    /// A sealed snapshot where the log is not, or the other way round.
+    #[error("the snapshot is {got}, expected one that is {expected}: a cluster's log and snapshots are all sealed, or none is")]
+    Mixed {
+        /// What came.
+        got: &'static str,
+        /// What was expected.
+        expected: &'static str,
+    },
     /// It comes too late in a node's life.
     #[error("a snapshot is given back before the journal, once")]
     OutOfOrder,
 }
 
+impl From<SealingError> for SnapshotError {
+    fn from(error: SealingError) -> Self {
+        match error {
+            SealingError::UnknownVersion(missing) => Self::MissingKey(missing),
+            other => Self::Tampered(other),
+        }
+    }
+}
+
 /// Makes frames.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+#[cfg_attr(feature = "model-checking", derive(Clone))]
 pub(crate) struct FrameWriter {
     id: EntryId,
+    sealer: Option<SnapshotSealer>,
     frames: u64,
     offset: u64,
 }
@@ -113,6 +158,13 @@ pub(crate) struct FrameWriter {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SnapshotReader {
     expected: Option<EntryId>,
+    /// Set if the snapshot is to be a sealed one.
+    keys: Option<SnapshotKeys>,
+    /// Whether a sealed snapshot is looked at from outside alone.
+    closed: bool,
+    opener: Option<SnapshotOpener>,
+    /// What the header says.
+    last: Option<EntryId>,
     buffer: Vec<u8>,
     /// How much of the buffer has been taken apart.
     taken: usize,
@@ -120,8 +172,9 @@ pub(crate) struct SnapshotReader {
     sessions: Vec<u8>,
     sessions_left: u64,
     frames: u64,
-    /// Bytes of whole frames.
+    /// Bytes of whole frames, and without the last one.
     offset: u64,
+    before_last: u64,
     complete: bool,
 }
 
@@ -135,8 +188,8 @@ pub(crate) enum Part {
 }
 
 impl FrameWriter {
-    pub(crate) fn new(id: EntryId) -> Self {
-        Self { id, frames: 0, offset: 0 }
+    pub(crate) fn new(id: EntryId, sealer: Option<SnapshotSealer>) -> Self {
+        Self { id, sealer, frames: 0, offset: 0 }
     }
 
     /// Where the next frame goes.
@@ -144,8 +197,15 @@ impl FrameWriter {
         self.offset
     }
 
+    /// The frames before the sessions.
     pub(crate) fn header(&mut self, metadata: &SnapshotMetadata) -> Vec<u8> {
-        self.frame(HEADER, &wire::encode(VERSION, metadata))
+        let (Some(sealer), Some(chain)) = (&self.sealer, metadata.chain) else {
+            return self.put(HEADER, &wire::encode(VERSION, metadata));
+        };
+        let header = SealedHeader { last: self.id, seal: sealer.header().to_vec() };
+        let mut frames = self.put(HEADER, &wire::encode(SEALED_VERSION, &header));
+        frames.extend(self.frame(METADATA, &wire::encode(VERSION, &(metadata, chain))));
+        frames
     }
 
     pub(crate) fn sessions(&mut self, piece: &[u8]) -> Vec<u8> {
@@ -162,6 +222,17 @@ impl FrameWriter {
     }
 
     fn frame(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
+        match &mut self.sealer {
+            None => self.put(kind, payload),
+            Some(sealer) => {
+                // It refuses more than 2³² frames, and any behind the last one.
+                let sealed = sealer.seal(kind, kind == END, payload).expect("a snapshot ends before its numbers do");
+                self.put(kind, &sealed)
+            }
+        }
+    }
+
+    fn put(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).expect("callers bound a payload");
         let mut frame = Vec::with_capacity(BEFORE + payload.len() + AFTER);
         frame.extend_from_slice(&length.to_le_bytes());
@@ -176,9 +247,24 @@ impl FrameWriter {
 }
 
 impl SnapshotReader {
+    /// A reader of any snapshot: of a sealed one, if there are keys.
+    pub(crate) fn any(keys: Option<SnapshotKeys>) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
     /// A reader of this very snapshot.
-    pub(crate) fn of(id: EntryId) -> Self {
-        Self { expected: Some(id), ..Self::default() }
+    pub(crate) fn of(id: EntryId, keys: Option<SnapshotKeys>) -> Self {
+        Self { expected: Some(id), ..Self::any(keys) }
+    }
+
+    /// A reader of any snapshot that leaves a sealed one closed: of that, only [`Self::next_frame`] is of use.
+    pub(super) fn closed() -> Self {
+        Self { closed: true, ..Self::default() }
+    }
+
+    /// The last entry that the snapshot holds, once the header was read, and whether it is sealed.
+    pub(super) fn header(&self) -> Option<(EntryId, bool)> {
+        self.last.map(|last| (last, self.metadata.is_none()))
     }
 
     /// Takes the next bytes.
@@ -226,13 +312,14 @@ impl SnapshotReader {
             match (kind, &self.metadata) {
                 _ if self.complete => return unexpected(format!("of kind {kind}"), "nothing behind the end"),
                 (HEADER, _) if number == 0 => {}
+                (METADATA, None) if number == 1 && self.opener.is_some() => self.read_metadata(&payload)?,
                 (SESSIONS, Some(_)) if payload.len() as u64 <= self.sessions_left && !payload.is_empty() => {
                     self.sessions_left -= payload.len() as u64;
                     self.sessions.extend_from_slice(&payload);
                 }
                 (STATE, Some(_)) if self.sessions_left == 0 => return Ok(Some(Part::State(payload))),
                 (END, Some(_)) if self.sessions_left == 0 => {
-                    let before = self.offset - (BEFORE + payload.len() + AFTER) as u64;
+                    let before = self.before_last;
                     if payload != [number.to_le_bytes(), before.to_le_bytes()].concat() {
                         return unexpected("an end of another snapshot".to_owned(), "the end of this one");
                     }
@@ -246,7 +333,7 @@ impl SnapshotReader {
         Ok(None)
     }
 
-    fn next_frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, SnapshotError> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, SnapshotError> {
         let Some(length) = self.rest().first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize) else { return Ok(None) };
         if length > MAX_PAYLOAD {
             let got = format!("{length} bytes long");
@@ -254,9 +341,9 @@ impl SnapshotReader {
         }
         let whole = BEFORE + length + AFTER;
         let Some((covered, sum)) = self.rest().get(..whole).and_then(<[u8]>::split_last_chunk::<AFTER>) else { return Ok(None) };
-        let (kind, payload, got) = (covered[4], covered[BEFORE..].to_vec(), u32::from_le_bytes(*sum));
-        let id = match (&self.metadata, kind) {
-            (Some(metadata), _) => metadata.last,
+        let (kind, mut payload, got) = (covered[4], covered[BEFORE..].to_vec(), u32::from_le_bytes(*sum));
+        let (id, seal) = match (self.last, kind) {
+            (Some(last), _) => (last, None),
             (None, HEADER) => self.read_header(&payload)?,
             (None, _) => return Err(SnapshotError::Frame { frame: 0, got: format!("of kind {kind}"), expected: "a header" }),
         };
@@ -264,15 +351,59 @@ impl SnapshotReader {
         if got != expected {
             return Err(SnapshotError::Damaged { frame: self.frames, got, expected });
         }
+        if let (Some(seal), Some(keys)) = (seal, &self.keys) {
+            // Not before the checksum is right: a damaged version is not a missing key.
+            self.opener = Some(keys.opener(id, &seal)?);
+            self.last = Some(id);
+        }
+        if let Some(opener) = self.opener.as_mut().filter(|_| self.frames > 0) {
+            let opened = opener.open(&payload)?;
+            if opened.kind != kind || opened.last != (kind == END) {
+                let got = format!("of kind {kind}, sealed as one of kind {}", opened.kind);
+                return Err(SnapshotError::Frame { frame: self.frames, got, expected: "a frame that is what it was sealed as" });
+            }
+            payload = opened.content;
+        }
         self.frames += 1;
+        self.before_last = self.offset;
         self.offset += whole as u64;
         self.taken += whole;
         Ok(Some((kind, payload)))
     }
 
-    /// Its checksum is yet to be looked at: it covers what the header itself says.
-    fn read_header(&mut self, payload: &[u8]) -> Result<EntryId, SnapshotError> {
-        let metadata: SnapshotMetadata = wire::decode("snapshot's header", VERSION, payload)?;
+    /// The last entry, and the header of the seal where there is one. Its checksum is yet to be looked at: it covers what the header itself says.
+    fn read_header(&mut self, payload: &[u8]) -> Result<(EntryId, Option<Vec<u8>>), SnapshotError> {
+        let mixed = |got, expected| Err(SnapshotError::Mixed { got, expected });
+        match (&self.keys, payload.first() == Some(&SEALED_VERSION)) {
+            (None, true) if self.closed => {
+                let SealedHeader { last, .. } = wire::decode("snapshot's header", SEALED_VERSION, payload)?;
+                self.last = Some(last);
+                Ok((last, None))
+            }
+            (None, false) => Ok((self.take_metadata(wire::decode("snapshot's header", VERSION, payload)?)?, None)),
+            (None, true) => mixed("sealed", "not sealed"),
+            (Some(_), false) if payload.first() == Some(&VERSION) => mixed("not sealed", "sealed"),
+            (Some(_), _) => {
+                let SealedHeader { last, seal } = wire::decode("snapshot's header", SEALED_VERSION, payload)?;
+                if let Some(expected) = self.expected.filter(|expected| *expected != last) {
+                    return Err(SnapshotError::Foreign { got: last, expected });
+                }
+                Ok((last, Some(seal)))
+            }
+        }
+    }
+
+    /// The second frame of a sealed snapshot.
+    fn read_metadata(&mut self, payload: &[u8]) -> Result<(), SnapshotError> {
+        let (metadata, chain): (SnapshotMetadata, ChainPoint) = wire::decode("snapshot's metadata", VERSION, payload)?;
+        let (got, expected) = (metadata.last, self.last.unwrap_or_default());
+        if got != expected {
+            return Err(SnapshotError::Foreign { got, expected });
+        }
+        self.take_metadata(SnapshotMetadata { chain: Some(chain), ..metadata }).map(drop)
+    }
+
+    fn take_metadata(&mut self, metadata: SnapshotMetadata) -> Result<EntryId, SnapshotError> {
         let last = metadata.last;
         let sane = (1..LIMIT).contains(&last.index.0) && (Term(1)..Term(LIMIT)).contains(&last.term);
         if !sane
@@ -287,6 +418,7 @@ impl SnapshotReader {
             return Err(SnapshotError::Foreign { got: last, expected });
         }
         self.sessions_left = metadata.session_bytes;
+        self.last = Some(last);
         self.metadata = Some(metadata);
         Ok(last)
     }
@@ -317,85 +449,4 @@ fn checksum(id: EntryId, frame: u64, bytes: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster_config::ClusterConfig;
-
-    const ID: EntryId = EntryId { term: Term(3), index: LogIndex(40) };
-
-    fn snapshot() -> Vec<u8> {
-        let sessions = encode_sessions(&SessionImage::default());
-        let membership = ConfigState::Stable(ClusterConfig::default());
-        let mut writer = FrameWriter::new(ID);
-        let metadata = SnapshotMetadata { last: ID, membership, session_bytes: sessions.len() as u64 };
-        let mut bytes = writer.header(&metadata);
-        bytes.extend(sessions.chunks(2).flat_map(|piece| writer.sessions(piece)));
-        bytes.extend(writer.state(b"one"));
-        bytes.extend(writer.state(b""));
-        bytes.extend(writer.state(b"two"));
-        bytes.extend(writer.end());
-        bytes
-    }
-
-    /// The state, if all is well.
-    fn read(bytes: &[u8], step: usize) -> Result<Vec<u8>, SnapshotError> {
-        let mut reader = SnapshotReader::of(ID);
-        let mut state = Vec::new();
-        for piece in bytes.chunks(step) {
-            reader.push(piece);
-            while let Some(part) = reader.next()? {
-                if let Part::State(piece) = part {
-                    state.extend(piece);
-                }
-            }
-        }
-        if !reader.is_complete() {
-            return Err(SnapshotError::CutShort { got: reader.bytes() });
-        }
-        reader.take_sessions()?;
-        Ok(state)
-    }
-
-    #[test]
-    fn a_snapshot_is_read_back_however_its_bytes_come() {
-        for step in [1, 7, 64, 4096] {
-            assert_eq!(read(&snapshot(), step).unwrap(), b"onetwo", "{step} bytes at once");
-        }
-    }
-
-    #[test]
-    fn h40_every_flipped_bit_and_every_cut_is_seen() {
-        let whole = snapshot();
-        for bit in 0..whole.len() * 8 {
-            let mut damaged = whole.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            read(&damaged, 4096).expect_err("a bit was flipped");
-        }
-        for length in 0..whole.len() {
-            read(&whole[..length], 4096).expect_err("it is cut short");
-        }
-        read(&[&whole[..], b"x"].concat(), 4096).expect_err("something follows");
-    }
-
-    #[test]
-    fn frames_of_another_snapshot_or_place_are_refused() {
-        let mut writer = FrameWriter::new(ID);
-        let metadata = SnapshotMetadata { last: ID, membership: ConfigState::Stable(ClusterConfig::default()), session_bytes: 0 };
-        let header = writer.header(&metadata);
-        let (one, two) = (writer.state(b"1"), writer.state(b"2"));
-        assert!(matches!(read(&[&header[..], &two, &one].concat(), 4096), Err(SnapshotError::Damaged { frame: 1, .. })));
-        let other = EntryId { index: LogIndex(41), ..ID };
-        let mut foreign = FrameWriter::new(other);
-        let header = foreign.header(&SnapshotMetadata { last: other, ..metadata });
-        assert_eq!(read(&header, 4096), Err(SnapshotError::Foreign { got: other, expected: ID }));
-    }
-
-    /// The format is a promise to other versions of this code: bytes that change here need a new version number.
-    #[test]
-    fn golden_bytes() {
-        let mut writer = FrameWriter::new(ID);
-        let metadata = SnapshotMetadata { last: ID, membership: ConfigState::Stable(ClusterConfig::default()), session_bytes: 0 };
-        assert_eq!(writer.header(&metadata), [8, 0, 0, 0, 1, 1, 3, 40, 0, 0, 0, 0, 0, 122, 90, 194, 194]);
-        assert_eq!(writer.state(b"x"), [1, 0, 0, 0, 3, b'x', 238, 109, 114, 195]);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! A snapshot takes the place of this node's state: at a restart, or from a leader.
 
 use super::format::{Part, SnapshotError, SnapshotReader};
-use super::{StoredSnapshot, WINDOW};
+use super::{Kept, StoredSnapshot, WINDOW};
 use crate::io::{Effect, LogLevel};
 use crate::message::{InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message, Session};
 use crate::node::{JournalError, Node};
@@ -23,7 +23,7 @@ pub(super) struct Receiving {
 }
 
 /// The state is being replaced from a snapshot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Restoring {
     reader: SnapshotReader,
     /// Whom to tell when that is done.
@@ -46,6 +46,10 @@ impl Receiving {
 }
 
 impl Restoring {
+    fn new(reader: SnapshotReader, sender: Option<(NodeId, Session)>) -> Self {
+        Self { reader, sender, asked: false }
+    }
+
     pub(super) fn id(&self) -> Option<EntryId> {
         self.reader.metadata().map(|metadata| metadata.last)
     }
@@ -73,9 +77,10 @@ impl Node {
         if self.snapshots.latest().is_some() || self.log.last() != EntryId::default() {
             return Err(SnapshotError::OutOfOrder);
         }
+        let keys = self.snapshot_keys();
         let restoring = self.snapshots.restoring.get_or_insert_with(|| {
             effects.push(Effect::ClearState);
-            Restoring::default()
+            Restoring::new(SnapshotReader::any(keys), None)
         });
         if !restoring.feed(bytes, effects)? {
             return Ok(());
@@ -87,7 +92,7 @@ impl Node {
         self.membership.begin_anew(metadata.membership);
         self.applied_term = metadata.last.term;
         self.snapshots.restored = metadata.last.index;
-        self.snapshots.kept.push_back(StoredSnapshot { id: metadata.last, bytes: reader.bytes() });
+        self.snapshots.kept.push_back(Kept { id: metadata.last, bytes: reader.bytes(), point: metadata.chain });
         Ok(())
     }
 
@@ -95,7 +100,8 @@ impl Node {
     /// newest is damaged. Those that are not older than it, or that the journal does not go back to, are of no use, and storage hears so.
     pub fn remember(&mut self, others: &[StoredSnapshot]) {
         let restored = self.snapshots.restored;
-        let older = others.iter().copied().filter(|other| other.id.index < restored);
+        let older =
+            others.iter().filter(|other| other.id.index < restored).map(|&StoredSnapshot { id, bytes }| Kept { id, bytes, point: None });
         let mut all: Vec<_> = older.chain(self.snapshots.kept.drain(..)).collect();
         all.sort_unstable_by_key(|stored| (stored.id.index, stored.id.term));
         all.dedup_by_key(|stored| stored.id);
@@ -111,6 +117,14 @@ impl Node {
         }
     }
 
+    /// Older snapshots come without their place in the chain: the journal leads through it.
+    fn find_points(&mut self) {
+        let Self { snapshots, log, .. } = self;
+        for kept in snapshots.kept.iter_mut().filter(|kept| kept.point.is_none()) {
+            kept.point = log.point_at(kept.id.index);
+        }
+    }
+
     /// Fits the journal to the snapshot, once both were given back.
     pub(crate) fn join_snapshot_and_journal(&mut self) -> Result<(), JournalError> {
         self.expect_whole_snapshot()?;
@@ -121,15 +135,16 @@ impl Node {
             let expected = format!("a snapshot up to entry {base} at least");
             return Err(JournalError::Gap { got: format!("{snapshot} and a journal from entry {}", base.next()), expected });
         }
-        let Some(StoredSnapshot { id, .. }) = self.snapshots.latest() else { return Ok(()) };
-        if !self.log.install(id) {
+        let Some(Kept { id, point, .. }) = self.snapshots.latest() else { return Ok(()) };
+        if !self.log.install(id, point)? {
             // A leader's snapshot: the journal was yet to hear of it.
             self.membership.truncate_from(id.index.next());
-            self.outbox.begin_at(id);
+            self.outbox.begin_at(id, point);
         }
         let base = self.log.base().index;
         self.outbox.begins_behind(base);
         self.forget_unconnected(base);
+        self.find_points();
         self.compact();
         if !self.log.is_anchored() {
             self.log.compact_to(self.log.base().index.next());
@@ -183,13 +198,14 @@ impl Node {
             self.snapshots.effects.push(Effect::DiscardSnapshot { id: earlier.id });
         }
         let id = request.snapshot;
+        let keys = self.snapshot_keys();
         self.note(LogLevel::Info, format!("receives snapshot {id} from node {from}"));
         self.snapshots.receiving = Some(Receiving {
             from,
             term: request.term,
             session: request.session,
             id,
-            check: SnapshotReader::of(id),
+            check: SnapshotReader::of(id, keys),
             stored: false,
             heard_at: self.now,
         });
@@ -219,7 +235,11 @@ impl Node {
         if let Err(error) = checked {
             self.snapshots.receiving = None;
             self.snapshots.effects.push(Effect::DiscardSnapshot { id });
-            self.complain(from, LogLevel::Warn, &format!("snapshot {id} from node {from} is received anew: {error}"));
+            if let SnapshotError::MissingKey(missing) = &error {
+                self.lack_key(from, missing);
+            } else {
+                self.complain(from, LogLevel::Warn, &format!("snapshot {id} from node {from} is received anew: {error}"));
+            }
             return self.answer_part(from, request.session, id, InstallProgress::Received { end: 0 });
         }
         let complete = receiving.check.is_complete();
@@ -259,14 +279,18 @@ impl Node {
         }
         let Some(receiving) = self.snapshots.receiving.take_if(|receiving| receiving.stored) else { return };
         let id = receiving.id;
-        self.snapshots.keep(StoredSnapshot { id, bytes: receiving.check.bytes() }, self.config.snapshots.keep);
+        let point = receiving.check.metadata().and_then(|metadata| metadata.chain);
+        if self.log.contains(id) && self.log.point_at(id.index) != point {
+            return self.diverge(format!("snapshot {id} and the log are not of one log, and both were written with the cluster's key"));
+        }
+        self.snapshots.keep(Kept { id, bytes: receiving.check.bytes(), point }, self.config.snapshots.keep);
         if id.index <= self.log.commit_index() && !self.config.has_bug(Bug::LateSnapshotCounts) {
             self.compact();
             return self.answer_part(receiving.from, receiving.session, id, InstallProgress::Installed);
         }
         let sender = Some((receiving.from, receiving.session));
         self.snapshots.effects.push(Effect::ClearState);
-        self.snapshots.restoring = Some(Restoring { reader: SnapshotReader::of(id), sender, asked: false });
+        self.snapshots.restoring = Some(Restoring::new(SnapshotReader::of(id, self.snapshot_keys()), sender));
         self.read_on();
     }
 
@@ -318,13 +342,17 @@ impl Node {
             let reason = format!("snapshot {id} and the log have diverged: no data of either may be dropped");
             return self.snapshots.effects.push(Effect::StateLost { reason });
         }
-        if !self.log.install(id) {
+        let stays = match self.log.install(id, metadata.chain) {
+            Ok(stays) => stays,
+            Err(error) => return self.diverge(format!("snapshot {id} and the log are not of one log: {error}")),
+        };
+        if !stays {
             if !self.config.has_bug(Bug::MembersNotInSnapshot) {
-                self.membership.begin_anew(metadata.membership);
+                self.membership.begin_anew(metadata.membership.clone());
             }
             self.members_changed();
             self.update_progress();
-            self.outbox.begin_at(id);
+            self.outbox.begin_at(id, metadata.chain);
         }
         self.snapshots.applied_bytes = 0;
         self.compact();

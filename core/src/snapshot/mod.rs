@@ -14,6 +14,7 @@
 //! that is kept: a node whose newest one is damaged starts from the one before.
 
 mod config;
+mod form;
 mod format;
 mod installing;
 mod new_cluster;
@@ -23,12 +24,14 @@ mod taking;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::chain::ChainPoint;
 use crate::io::{Effect, LogLevel};
 use crate::node::Node;
 use crate::status::SnapshotStatus;
 use crate::types::{EntryId, Instant, LogIndex, Token};
 
 pub use config::{SnapshotConfig, SnapshotPolicy};
+pub use form::SnapshotForm;
 pub use format::{SnapshotError, SnapshotMetadata};
 use installing::{Receiving, Restoring};
 pub use new_cluster::NewCluster;
@@ -50,11 +53,21 @@ pub struct StoredSnapshot {
     pub bytes: u64,
 }
 
+/// A snapshot that this node counts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) id: EntryId,
+    pub(crate) bytes: u64,
+    /// Where the chain stands behind its last entry; none where the log is not sealed.
+    pub(crate) point: Option<ChainPoint>,
+}
+
 /// The snapshots of a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
+#[cfg_attr(feature = "model-checking", derive(Clone))]
 pub(crate) struct Snapshots {
     /// Those that are durable here and of use, the latest last.
-    kept: VecDeque<StoredSnapshot>,
+    kept: VecDeque<Kept>,
     /// The last entry of the one that this run has started from.
     restored: LogIndex,
     /// What storage was last told to retain.
@@ -76,7 +89,7 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// The last one.
-    pub(crate) fn latest(&self) -> Option<StoredSnapshot> {
+    pub(crate) fn latest(&self) -> Option<Kept> {
         self.kept.back().copied()
     }
 
@@ -110,7 +123,7 @@ impl Snapshots {
         self.latest().map_or(LogIndex::NONE, |stored| stored.id.index)
     }
 
-    fn keep(&mut self, stored: StoredSnapshot, keep: usize) {
+    fn keep(&mut self, stored: Kept, keep: usize) {
         self.kept.retain(|earlier| earlier.id != stored.id);
         self.kept.push_back(stored);
         while self.kept.len() > keep {
@@ -172,7 +185,8 @@ impl Node {
         if self.snapshots.kept.len() == self.config.snapshots.keep
             && let Some(oldest) = self.snapshots.kept.front()
         {
-            self.outbox.compact(oldest.id);
+            self.outbox.compact(oldest.id, oldest.point);
+            self.forget_earlier_versions(*oldest);
         }
     }
 
@@ -185,6 +199,14 @@ impl Node {
         self.log.compact_to(tail.min(most));
         if self.log.bytes() > self.config.max_log_bytes / 4 {
             self.log.compact_to(most);
+        }
+    }
+
+    /// What the log on disk needs no more, of an earlier version of the key, goes from memory too: who got it might lack the key, which may be retired.
+    fn forget_earlier_versions(&mut self, oldest: Kept) {
+        let base = self.log.point_at(self.log.base().index);
+        if base.map(|point| point.version) < oldest.point.map(|point| point.version) {
+            self.log.compact_to(oldest.id.index.min(self.outbox.durable_index()).min(self.log.applied_index()));
         }
     }
 

@@ -3,9 +3,13 @@
 //! A snapshot names the members of its cluster. A node that began with it elsewhere would ask them for votes, and follow them. So the copy names one member
 //! instead, the founder of the new cluster, as if the snapshot's last entry were the configuration that says so: whoever joins later gets its configuration
 //! from entries behind that one. State, sessions and the last entry's name stay what they are, so fencing tokens and sessions' ids go on growing.
+//!
+//! A sealed snapshot is opened, and sealed anew for the new cluster: its log is another one, and so is its chain, which begins where the copy ends.
 
 use super::format::{FrameWriter, Part, SnapshotError, SnapshotMetadata, SnapshotReader};
+use crate::chain::ChainPoint;
 use crate::cluster_config::{ClusterConfig, ConfigState, Member};
+use crate::sealing::{ChainLink, EntryEncryptor, KeyVersion, SnapshotKeys};
 use crate::sessions::Sessions;
 use crate::types::EntryId;
 
@@ -14,9 +18,10 @@ const PIECE: usize = 64 << 10;
 
 /// Copies a snapshot, piece by piece, for a new cluster of one. Each piece is checked before anything of it comes out; nothing that came out may be used before
 /// [`NewCluster::finish`] has said that the whole is there.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NewCluster {
     founder: Member,
+    encryptor: Option<EntryEncryptor>,
     reader: SnapshotReader,
     /// None until the sessions have come.
     writer: Option<FrameWriter>,
@@ -26,7 +31,19 @@ impl NewCluster {
     /// A copy with this member alone, a voter. Its address may be empty: then others reach it once it has reached them.
     #[must_use]
     pub fn of(founder: Member) -> Self {
-        Self { founder, reader: SnapshotReader::default(), writer: None }
+        Self { founder, encryptor: None, reader: SnapshotReader::any(None), writer: None }
+    }
+
+    /// A copy of a sealed snapshot. `original` opens that; `copy` is the founder's encryptor for the new cluster, and holds the same keys.
+    #[must_use]
+    pub fn sealed(founder: Member, original: SnapshotKeys, copy: EntryEncryptor) -> Self {
+        Self { founder, encryptor: Some(copy), reader: SnapshotReader::any(Some(original)), writer: None }
+    }
+
+    /// A sealed copy of a snapshot that is not sealed: `copy` is the founder's encryptor for the new cluster, and seals with the newest of its keys.
+    #[must_use]
+    pub fn newly_sealed(founder: Member, copy: EntryEncryptor) -> Self {
+        Self { founder, encryptor: Some(copy), reader: SnapshotReader::any(None), writer: None }
     }
 
     /// Takes the next bytes of the original, in any pieces, and adds to `copy` what they give.
@@ -60,7 +77,7 @@ impl NewCluster {
     }
 
     /// The header and the sessions.
-    fn begin(&self, copy: &mut Vec<u8>) -> Result<FrameWriter, SnapshotError> {
+    fn begin(&mut self, copy: &mut Vec<u8>) -> Result<FrameWriter, SnapshotError> {
         let unexpected = |got: &str, expected| SnapshotError::Frame { frame: 0, got: got.to_owned(), expected };
         let original = self.reader.metadata().ok_or_else(|| unexpected("missing", "a header"))?;
         let Member { id, address } = self.founder.clone();
@@ -69,8 +86,17 @@ impl NewCluster {
         if !membership.fits(original.last.index) {
             return Err(unexpected("for a founder that can't be a member", "one with an id, and an address of at most 255 bytes"));
         }
-        let mut writer = FrameWriter::new(original.last);
-        copy.extend(writer.header(&SnapshotMetadata { membership, ..original.clone() }));
+        let (mut chain, mut sealer) = (None, None);
+        if let Some(encryptor) = &mut self.encryptor {
+            let newest = encryptor.keys().versions().last().unwrap_or(KeyVersion::NONE);
+            let version = original.chain.map_or(newest, |point| point.version);
+            encryptor.use_version(version)?;
+            sealer = Some(encryptor.snapshot_sealer(original.last)?);
+            // Where a chain begins says nothing: that it began there is what the copy's seal says.
+            chain = Some(ChainPoint { link: ChainLink([0; 32]), version });
+        }
+        let mut writer = FrameWriter::new(original.last, sealer);
+        copy.extend(writer.header(&SnapshotMetadata { membership, chain, ..original.clone() }));
         for piece in self.reader.session_bytes().chunks(PIECE) {
             copy.extend(writer.sessions(piece));
         }
@@ -97,8 +123,8 @@ mod tests {
 
     fn original() -> Vec<u8> {
         let sessions = encode_sessions(&SessionImage::default());
-        let mut writer = FrameWriter::new(LAST);
-        let metadata = SnapshotMetadata { last: LAST, membership: members(&[1, 2, 3]), session_bytes: sessions.len() as u64 };
+        let mut writer = FrameWriter::new(LAST, None);
+        let metadata = SnapshotMetadata { last: LAST, membership: members(&[1, 2, 3]), session_bytes: sessions.len() as u64, chain: None };
         let header = writer.header(&metadata);
         let sessions: Vec<_> = sessions.chunks(1).flat_map(|piece| writer.sessions(piece)).collect();
         [header, sessions, writer.state(b"one"), writer.state(b"two"), writer.end()].concat()

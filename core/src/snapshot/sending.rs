@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::format::SnapshotReader;
-use super::{SnapshotConfig, StoredSnapshot, WINDOW, within_rate};
+use super::{Kept, SnapshotConfig, WINDOW, within_rate};
+use crate::encryption::Sealing;
 use crate::io::{Effect, LogLevel};
 use crate::message::{InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message};
 use crate::node::Node;
 use crate::planted::Bug;
 use crate::role::Role;
+use crate::sealing::SnapshotKeys;
 use crate::types::{EntryId, Instant, NodeId};
 
 /// A snapshot on its way to a peer.
@@ -31,8 +33,8 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    pub(crate) fn new(id: EntryId, now: Instant) -> Self {
-        let check = SnapshotReader::of(id);
+    pub(crate) fn new(id: EntryId, keys: Option<SnapshotKeys>, now: Instant) -> Self {
+        let check = SnapshotReader::of(id, keys);
         Self { id, acknowledged: 0, sent: 0, reading: false, since: now, began: now, traffic: 0, check }
     }
 
@@ -89,7 +91,7 @@ impl Sending {
 impl Node {
     /// Begins to bring peers the snapshot that they need, and goes on with it.
     pub(super) fn send_snapshots(&mut self) {
-        let Self { role: Role::Leader(leader), log, snapshots, config, .. } = self else { return };
+        let Self { role: Role::Leader(leader), log, snapshots, config, sealing, .. } = self else { return };
         let latest = snapshots.latest();
         for (&peer, progress) in &mut leader.peers {
             if self.now.since(progress.heard_at) >= config.election_timeout_max {
@@ -97,7 +99,9 @@ impl Node {
             }
             if progress.needs_snapshot(log.base().index) && !config.has_bug(Bug::CompactedSendsNothing) {
                 match latest {
-                    Some(StoredSnapshot { id, .. }) if id.index >= log.base().index => progress.begin_snapshot(id, self.now),
+                    Some(Kept { id, .. }) if id.index >= log.base().index => {
+                        progress.begin_snapshot(id, sealing.as_ref().map(Sealing::snapshot_keys), self.now);
+                    }
                     _ => snapshots.needed = true,
                 }
             }
@@ -159,8 +163,8 @@ impl Node {
                 }
                 if end == 0 && sending.sent > 0 {
                     // It begins anew: it may have found damage that this node's disk has done since these bytes were checked.
-                    let traffic = sending.traffic;
-                    *sending = Sending { traffic, began: sending.began, ..Sending::new(response.snapshot, now) };
+                    let (traffic, keys) = (sending.traffic, self.sealing.as_ref().map(Sealing::snapshot_keys));
+                    *sending = Sending { traffic, began: sending.began, ..Sending::new(response.snapshot, keys, now) };
                 } else if end < sending.acknowledged {
                     sending.sent = end;
                 }

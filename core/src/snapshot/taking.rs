@@ -3,17 +3,20 @@
 use std::collections::VecDeque;
 
 use super::format::{FrameWriter, MAX_PAYLOAD, SnapshotMetadata, encode_sessions};
-use super::{SnapshotConfig, SnapshotPolicy, StoredSnapshot, WINDOW, within_rate};
+use super::{Kept, SnapshotConfig, SnapshotPolicy, WINDOW, within_rate};
+use crate::chain::ChainPoint;
 use crate::entry::Payload;
 use crate::io::{Effect, LogLevel, Rejection};
 use crate::node::Node;
 use crate::types::{EntryId, Instant, Token};
 
 /// A snapshot that is being taken.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+#[cfg_attr(feature = "model-checking", derive(Clone))]
 pub(super) struct Taking {
     id: EntryId,
     writer: FrameWriter,
+    point: Option<ChainPoint>,
     sessions: VecDeque<Payload>,
     /// Whether a piece of the state is on its way here.
     asked: bool,
@@ -76,13 +79,19 @@ impl Node {
         };
         let id = EntryId { index, term };
         let sessions = Payload::from(encode_sessions(&image));
-        let metadata = SnapshotMetadata { last: id, membership, session_bytes: sessions.len() as u64 };
+        let point = self.log.point_at(index);
+        let metadata = SnapshotMetadata { last: id, membership, session_bytes: sessions.len() as u64, chain: point };
+        let sealer = match self.sealing.as_mut().zip(point).map(|(sealing, point)| sealing.snapshot_sealer(id, point)).transpose() {
+            Ok(sealer) => sealer,
+            Err(error) => return self.snapshot_failed(id, &error.to_string()),
+        };
         let chunk = self.config.snapshots.chunk_bytes;
         let pieces = (0..sessions.len()).step_by(chunk).map(|at| sessions.slice(at..sessions.len().min(at + chunk))).collect();
         let snapshots = &mut self.snapshots;
         let mut taking = Taking {
             id,
-            writer: FrameWriter::new(id),
+            writer: FrameWriter::new(id, sealer),
+            point,
             sessions: pieces,
             asked: false,
             finished: false,
@@ -155,7 +164,7 @@ impl Node {
         let Some(taking) = self.snapshots.taking.take_if(|taking| taking.id == id && taking.finished) else { return false };
         self.counters.snapshots_taken += 1;
         self.snapshots.applied_bytes = self.snapshots.applied_bytes.saturating_sub(taking.applied_bytes);
-        self.snapshots.keep(StoredSnapshot { id, bytes: taking.writer.offset() }, self.config.snapshots.keep);
+        self.snapshots.keep(Kept { id, bytes: taking.writer.offset(), point: taking.point }, self.config.snapshots.keep);
         self.done.extend(taking.wanted);
         self.compact();
         self.note(LogLevel::Debug, format!("snapshot {id} was taken: {} bytes", taking.writer.offset()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amaters_cluster_core::{EntryId, LogIndex, NodeId, Term};
+use amaters_cluster_core::{EntryId, KeyVersion, LogIndex, NodeId, Term};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path as UrlPath, State};
@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::encryption::RotateRequest;
 use super::routes::{CHANGE, Desk, StatusSource, error};
 use super::view::StatusView;
 use crate::error::RaftError;
@@ -40,6 +41,27 @@ pub(super) async fn transfer<S: StatusSource>(
     }
     let leader = desk.source.status().await.ok().map(|status| status.leader.0);
     Json(json!({ "leader": leader })).into_response()
+}
+
+/// It goes on when nobody waits for it any more: the status tells what came of it.
+pub(super) async fn rotate_key<S: StatusSource>(
+    State(desk): State<Arc<Desk<S>>>,
+    body: Result<Json<RotateRequest>, JsonRejection>,
+) -> Response {
+    // JSON alone: a page in a browser can't send that without being asked first.
+    let version = match body {
+        Ok(Json(body)) => body.version,
+        Err(refusal) => return error(refusal.status(), &format!("expected {{\"version\": NUMBER}} or {{}}: {}", refusal.body_text())),
+    };
+    match timeout(CHANGE, desk.source.rotate_key(version.map(KeyVersion))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => return refuse(&reason),
+        Err(_) => return (StatusCode::ACCEPTED, Json(json!({ "under_way": true }))).into_response(),
+    }
+    match desk.source.status().await {
+        Ok(status) => Json(StatusView::new(&status, &desk.info).encryption).into_response(),
+        Err(reason) => error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()),
+    }
 }
 
 /// It goes on when nobody waits for it any more: the status tells what came of it.
@@ -84,6 +106,10 @@ fn refuse(reason: &RaftError) -> Response {
             (StatusCode::MISDIRECTED_REQUEST, Json(json!({ "error": reason.to_string(), "leader": leader }))).into_response()
         }
         RaftError::ShuttingDown | RaftError::UnknownOutcome { .. } => error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()),
+        RaftError::KeyNotHeld => {
+            (StatusCode::CONFLICT, Json(json!({ "error": reason.to_string(), "reason": "key-not-held" }))).into_response()
+        }
+        RaftError::Keys(source) => error(StatusCode::CONFLICT, &source.to_string()),
         _ => error(StatusCode::CONFLICT, &reason.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use amaters_cluster_core::{MemberRole, NodeState, Status};
+use amaters_cluster_core::{EncryptionStatus, MemberRole, NodeState, Status};
 use prometheus::core::{AtomicU64, GenericGauge, GenericGaugeVec};
 use prometheus::{Encoder, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
@@ -94,6 +94,10 @@ struct RaftMetrics {
     snapshots_installed: IntCounter,
     snapshots_failed: IntCounter,
     repairing: Gauge,
+    encrypted: Gauge,
+    key_version: Gauge,
+    key_missing: Gauge,
+    keys_retirable: Gauge,
 }
 
 impl RaftMetrics {
@@ -150,6 +154,14 @@ impl RaftMetrics {
             snapshots_sent: counter(&registry, "snapshots_sent_total", "Snapshots that were sent to a peer, to the end")?,
             snapshots_installed: counter(&registry, "snapshots_installed_total", "Snapshots that came from a leader and were installed")?,
             snapshots_failed: counter(&registry, "snapshots_failed_total", "Snapshots that could not be written")?,
+            encrypted: gauge(&registry, "encrypted", "Whether the log is sealed")?,
+            key_version: gauge(
+                &registry,
+                "key_version",
+                "The version of the key that the next entry is sealed with; 0 where the log is not sealed",
+            )?,
+            key_missing: gauge(&registry, "key_missing_version", "The version of the key that the node lacks and waits for; 0 for none")?,
+            keys_retirable: gauge(&registry, "keys_retirable", "Versions of the key that the node holds, and nothing on its disk needs")?,
             repairing: gauge(&registry, "repairing", "Whether the node repairs itself, and counts for no majority until it has")?,
             registry,
         })
@@ -177,6 +189,7 @@ impl RaftMetrics {
         self.snapshot_index.set(status.snapshots.latest.map_or(0, |id| id.index.0));
         self.snapshot_bytes.set(status.snapshots.latest_bytes);
         self.repairing.set(u64::from(status.repairing));
+        self.fill_encryption(status.encryption.as_ref());
         self.peer_match.reset();
         self.peer_silence.reset();
         self.peer_suspicion.reset();
@@ -207,6 +220,16 @@ impl RaftMetrics {
             counter.reset();
             counter.inc_by(count);
         }
+    }
+}
+
+impl RaftMetrics {
+    fn fill_encryption(&self, encryption: Option<&EncryptionStatus>) {
+        self.encrypted.set(encryption.is_some().into());
+        self.key_version.set(encryption.map_or(0, |it| it.version.0.into()));
+        self.key_missing.set(encryption.and_then(|it| it.missing).map_or(0, |version| version.0.into()));
+        let retirable = encryption.map_or(0, |it| it.held.iter().filter(|held| **held < it.oldest_needed).count());
+        self.keys_retirable.set(retirable as u64);
     }
 }
 

@@ -27,6 +27,7 @@
 //! | a connection between two requests | 60 s | `idle` |
 
 mod control;
+pub(crate) mod encryption;
 mod members;
 mod metrics;
 mod phase;
@@ -50,6 +51,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::Service;
 
+pub use encryption::{ChainHead, EncryptionView, RotateRequest};
 pub use members::{AddressView, ChangeRequest, MemberRoleView, MemberView, MembersView};
 pub use routes::StatusSource;
 pub use view::{NodeInfo, PeerView, RoleView, SnapshotView, StatusView};

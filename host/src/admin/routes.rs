@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{MembershipChange, NodeId, Status};
+use amaters_cluster_core::{KeyVersion, MembershipChange, NodeId, Status};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -41,6 +41,9 @@ pub trait StatusSource: Clone + Send + Sync + 'static {
     /// Has the node take a snapshot, and waits for it.
     fn take_snapshot(&self) -> impl Future<Output = RaftResult<()>> + Send;
 
+    /// Has the node, which has to be the leader, seal with this version of the key; with the newest that there is, unless one is named.
+    fn rotate_key(&self, version: Option<KeyVersion>) -> impl Future<Output = RaftResult<()>> + Send;
+
     /// Asks the node, which has to be the leader, for other members.
     fn change_membership(&self, change: MembershipChange) -> impl Future<Output = RaftResult<()>> + Send;
 }
@@ -73,13 +76,14 @@ pub(super) fn router<S: StatusSource>(desk: Arc<Desk<S>>) -> Router {
         .route("/members", get(members::<S>).post(change_members::<S>))
         .route("/metrics", get(metrics::<S>))
         .route("/transfer", post(control::transfer::<S>))
+        .route("/keys/rotate", post(control::rotate_key::<S>))
         .route("/snapshots", post(control::take_snapshot::<S>))
         .route("/snapshots/{index}/{term}/{offset}", get(control::snapshot_part::<S>))
         .fallback(|| async {
-            error(StatusCode::NOT_FOUND, "expected /status, /members, /healthz, /readyz, /metrics, /transfer or /snapshots")
+            error(StatusCode::NOT_FOUND, "expected /status, /members, /healthz, /readyz, /metrics, /transfer, /keys/rotate or /snapshots")
         })
         .method_not_allowed_fallback(|| async {
-            error(StatusCode::METHOD_NOT_ALLOWED, "expected GET; POST for /transfer, /members and /snapshots")
+            error(StatusCode::METHOD_NOT_ALLOWED, "expected GET; POST for /transfer, /members, /keys/rotate and /snapshots")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn_with_state(Arc::clone(&desk), guard::<S>))

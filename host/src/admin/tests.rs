@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use amaters_cluster_core::sealing::ChainLink;
 use amaters_cluster_core::{
-    Counters, EntryId, LogIndex, MemberRole, MemberStatus, MembershipChange, NodeId, NodeState, PeerStatus, SnapshotStatus, Status, Term,
+    ChainPoint, Counters, EncryptionStatus, EntryId, KeyVersion, LogIndex, MemberRole, MemberStatus, MembershipChange, NodeId, NodeState,
+    PeerStatus, SnapshotStatus, Status, Term,
 };
 use prometheus::{IntCounter, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -40,6 +42,15 @@ impl StatusSource for Node {
             }
             (_, None | Some(NodeId(1..=3))) => Ok(()),
             _ => Err(RaftError::UnknownTarget),
+        }
+    }
+
+    async fn rotate_key(&self, version: Option<KeyVersion>) -> RaftResult<()> {
+        match (self, version) {
+            (Self::Ends, _) => Err(RaftError::NotLeader { leader: Some(NodeId(2)) }),
+            (_, None | Some(KeyVersion(3))) => Ok(()),
+            (_, Some(KeyVersion(1 | 2))) => Err(RaftError::KeyVersionInUse),
+            _ => Err(RaftError::KeyNotHeld),
         }
     }
 
@@ -106,6 +117,14 @@ fn leader() -> Status {
             ..SnapshotStatus::default()
         },
         repairing: false,
+        encryption: Some(EncryptionStatus {
+            version: KeyVersion(2),
+            held: (1..=3).map(KeyVersion).collect(),
+            oldest_needed: KeyVersion(2),
+            missing: Some(KeyVersion(4)),
+            head_index: LogIndex(9),
+            head: ChainPoint { link: ChainLink([0xab; 32]), version: KeyVersion(2) },
+        }),
     }
 }
 
@@ -201,14 +220,19 @@ async fn status_has_the_fields_that_scripts_rely_on() {
             {"id": 3, "match": 5, "silent_ms": 1500, "suspicion": 9.0, "failed": true}],
         "durable": 7, "log_bytes": 1234, "sessions": 6, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
         "transfer_to": 2, "has_lease": true, "disk_waits_ms": 250, "disk_full": true,
+        "encryption": {"version": 2, "held": [1, 2, 3], "retirable": [1], "missing": 4, "head": {"index": 9, "link": "ab".repeat(32)},
+            "sealed_by": "component"},
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
     let view: StatusView = serde_json::from_str(&body).unwrap();
     assert_eq!((view.role, view.leader), (RoleView::Leader, Some(1)));
 
-    let lost = Status { state: NodeState::PreCandidate, leader: NodeId::NONE, ..leader() };
+    let lost = Status { state: NodeState::PreCandidate, leader: NodeId::NONE, encryption: None, ..leader() };
     let (_, body) = Admin::reports(lost).await.get("/status").await;
-    assert!(body.contains(r#""role":"pre-candidate""#) && body.contains(r#""leader":null"#), "{body}");
+    assert!(
+        body.contains(r#""role":"pre-candidate""#) && body.contains(r#""leader":null"#) && body.contains(r#""encryption":null"#),
+        "{body}"
+    );
 }
 
 #[tokio::test]
@@ -247,6 +271,30 @@ async fn a_transfer_takes_a_target_or_nothing_and_says_why_not() {
 }
 
 #[tokio::test]
+async fn a_key_is_changed_to_a_version_or_to_the_newest_and_a_refusal_says_why() {
+    let post = |body: &str, kind: &str| {
+        let length = body.len();
+        format!(
+            "POST /keys/rotate HTTP/1.1\r\nhost: node\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+    };
+    for (body, kind, code, words) in [
+        ("{}", "application/json", 200, r#""version":2"#),
+        (r#"{"version": 3}"#, "application/json", 200, r#""sealed_by":"component""#),
+        (r#"{"version": 2}"#, "application/json", 409, "is sealed with this version of the key already"),
+        (r#"{"version": 4}"#, "application/json", 409, "a voter did not say in time"),
+        (r#"{"version": "new"}"#, "application/json", 422, "expected {"),
+        // What a page in a browser may send without asking.
+        ("{}", "text/plain", 415, "expected {"),
+    ] {
+        let answer = Admin::reports(leader()).await.send(post(body, kind).as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(words), "{body}: {answer}");
+    }
+    let answer = Admin::start(Node::Ends).await.send(post("{}", "application/json").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains(r#""leader":2"#), "{answer}");
+}
+
+#[tokio::test]
 async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
     let admin = Admin::reports(leader()).await;
     let other = IntCounter::new("amaters_cluster_other_total", "Another part's").unwrap();
@@ -281,6 +329,10 @@ async fn metrics_show_a_fresh_status_next_to_what_others_registered() {
             "amaters_cluster_disk_full 1",
             "amaters_cluster_has_lease 1",
             "amaters_cluster_disk_wait_seconds 0.25",
+            "amaters_cluster_encrypted 1",
+            "amaters_cluster_key_version 2",
+            "amaters_cluster_key_missing_version 4",
+            "amaters_cluster_keys_retirable 1",
             "amaters_cluster_other_total 0",
         ] {
             assert!(body.lines().any(|got| got == line), "no line {line:?} in\n{body}");
@@ -324,12 +376,12 @@ async fn other_paths_and_methods_are_refused_in_words() {
     let (code, body) = admin.get("/nothing").await;
     assert_eq!(
         (code, body.as_str()),
-        (404, r#"{"error":"expected /status, /members, /healthz, /readyz, /metrics, /transfer or /snapshots"}"#)
+        (404, r#"{"error":"expected /status, /members, /healthz, /readyz, /metrics, /transfer, /keys/rotate or /snapshots"}"#)
     );
     for path in ["/status", "/healthz", "/readyz", "/metrics"] {
         assert_eq!(
             admin.ask("DELETE", path).await,
-            (405, r#"{"error":"expected GET; POST for /transfer, /members and /snapshots"}"#.to_owned())
+            (405, r#"{"error":"expected GET; POST for /transfer, /members, /keys/rotate and /snapshots"}"#.to_owned())
         );
     }
     let answer = admin.send(b"GET /status HTTP/1.1\r\nhost: node\r\ncontent-length: 70000\r\nconnection: close\r\n\r\n").await;

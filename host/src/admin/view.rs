@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use amaters_cluster_core::{NodeState, PeerStatus, Status};
 use serde::{Deserialize, Serialize};
 
+use super::encryption::EncryptionView;
 use super::members::MemberView;
 
 /// What a node tells of itself besides its status.
@@ -81,6 +82,9 @@ pub struct StatusView {
     pub disk_waits_ms: u64,
     /// Whether the own disk is full: writes wait for space.
     pub disk_full: bool,
+    /// How the log is sealed; null where it is not.
+    #[serde(default)]
+    pub encryption: Option<EncryptionView>,
 }
 
 /// What a node is, as `/status` words it.
@@ -157,6 +161,7 @@ impl StatusView {
             has_lease: status.has_lease,
             disk_full: status.disk_full,
             disk_waits_ms: status.disk_waits.as_millis().try_into().unwrap_or(u64::MAX),
+            encryption: EncryptionView::new(status, &info.engine),
         }
     }
 }

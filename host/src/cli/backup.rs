@@ -5,19 +5,21 @@
 #![allow(clippy::print_stdout, reason = "the command's output")]
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use amaters_cluster_core::{Config, Effect, EntryId, Input, LogIndex, Member, NewCluster, Node, NodeId, Operation, Term};
+use amaters_cluster_core::{Effect, EntryId, Input, LogIndex, Member, NewCluster, Node, NodeId, Operation, Term};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ureq::Agent;
 
 use super::Advice;
+use super::key::KeySource;
+use super::opener::{Opener, reading_config};
 use super::options::cluster_name;
 use super::snapshot::Check;
 use super::status::{in_words, reason};
@@ -72,6 +74,12 @@ pub struct RestoreOptions {
     /// The new node's number
     #[arg(long, value_name = "ID", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     id: u64,
+    /// The keys of the cluster that was backed up, which the new one goes on with; for a backup that is not encrypted, those of the new one.
+    #[command(flatten)]
+    keys: KeySource,
+    /// The name of the cluster that was backed up, of an encrypted backup [default: that of the new one]
+    #[arg(long, value_name = "NAME", value_parser = cluster_name)]
+    from_cluster: Option<String>,
     /// Where nodes that join later reach this one [default: they learn it when this one reaches them]
     #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
     advertise: String,
@@ -115,7 +123,8 @@ fn cannot_write(to: &Path) -> String {
 /// The backup is damaged or can't be read, or the directory is not empty or can't be written.
 pub fn restore(options: &RestoreOptions) -> Result<ExitCode> {
     let RestoreOptions { from, data_dir, .. } = options;
-    let last = check(from).with_context(|| format!("{} is no whole backup", from.display()))?;
+    let ciphers = Ciphers::new(options)?;
+    let Checked { last, sealed } = check(from, &ciphers).with_context(|| format!("{} is no whole backup", from.display()))?;
     if fs::read_dir(data_dir).is_ok_and(|mut names| names.next().is_some()) {
         bail!("{} is not empty: a backup is restored into a directory of its own", data_dir.display());
     }
@@ -126,18 +135,19 @@ pub fn restore(options: &RestoreOptions) -> Result<ExitCode> {
     }
     let parent = parent_of(data_dir);
     create_dir(parent).with_context(|| format!("can't create {}", parent.display()))?;
-    if let Err(error) = fill(&half, options, last) {
+    if let Err(error) = fill(&half, options, &ciphers, Checked { last, sealed }) {
         let _ = fs::remove_dir_all(&half); // the next restore says that it is there
         return Err(error);
     }
     fs::rename(&half, data_dir).and_then(|()| sync_dir(parent)).with_context(|| format!("can't give {} its name", data_dir.display()))?;
     println!(
-        "{}: a new cluster '{}' of node {}, with the state up to entry {} of term {}. Start it with `ukehi start`; others join it with --join",
+        "{}: a new cluster '{}' of node {}, with the state up to entry {} of term {}. Start it with `ukehi start` and {}; others join it with --join",
         data_dir.display(),
         options.cluster,
         options.id,
         last.index,
-        last.term
+        last.term,
+        if ciphers.copy.is_some() { "the same keys" } else { "--no-encryption" }
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -153,13 +163,65 @@ fn half_of(data_dir: &Path) -> PathBuf {
     name.into()
 }
 
-/// Reads a backup from end to end. Gives the last entry that it holds.
-fn check(from: &Path) -> Result<EntryId> {
-    let (mut check, mut file) = (Check::new()?, File::open(from)?);
-    while let Some(piece) = next_piece(&mut file)? {
-        check.push(&piece)?;
+/// What opens a backup, and what seals its copy.
+struct Ciphers {
+    original: Option<Opener>,
+    copy: Option<Opener>,
+}
+
+impl Ciphers {
+    fn new(options: &RestoreOptions) -> Result<Self> {
+        let copy = Opener::new(&options.keys, &options.cluster)?;
+        let original = copy.as_ref().map(|copy| copy.in_cluster(options.from_cluster.as_ref().unwrap_or(&options.cluster)));
+        Ok(Self { original, copy })
     }
-    check.finish()
+
+    /// What makes the copy.
+    fn copying(&self, founder: Member, sealed: bool) -> Result<NewCluster> {
+        let (Some(original), Some(copy)) = (&self.original, &self.copy) else { return Ok(NewCluster::of(founder)) };
+        let encryptor = copy.encryptor(founder.id)?;
+        Ok(if sealed {
+            NewCluster::sealed(founder, original.snapshot_keys()?, encryptor)
+        } else {
+            NewCluster::newly_sealed(founder, encryptor)
+        })
+    }
+}
+
+/// A whole backup.
+#[derive(Clone, Copy)]
+struct Checked {
+    last: EntryId,
+    sealed: bool,
+}
+
+/// Reads a backup from end to end.
+fn check(from: &Path, ciphers: &Ciphers) -> Result<Checked> {
+    let mut file = File::open(from)?;
+    let sealed = is_sealed(&mut file)?;
+    let opener = ciphers.original.as_ref().filter(|_| sealed);
+    if sealed && opener.is_none() {
+        return Err(anyhow!("it is encrypted").context(Advice("name the keys of the cluster that it is from: --key-file FILE")));
+    }
+    let mut check = Check::new(opener)?;
+    while let Some(piece) = next_piece(&mut file)? {
+        let wrong_name = || Advice("if the cluster that was backed up has another name than the new one, give it with --from-cluster");
+        check.push(&piece).map_err(|error| if sealed { error.context(wrong_name()) } else { error })?;
+    }
+    Ok(Checked { last: check.finish()?, sealed })
+}
+
+/// Looks at the beginning, and goes back there.
+fn is_sealed(file: &mut File) -> Result<bool> {
+    let mut check = Check::new(None)?;
+    while let Some(piece) = next_piece(file)? {
+        check.push(&piece)?;
+        if check.is_known() {
+            break;
+        }
+    }
+    file.rewind()?;
+    Ok(check.stays_closed())
 }
 
 fn next_piece(file: &mut File) -> io::Result<Option<Vec<u8>>> {
@@ -169,11 +231,11 @@ fn next_piece(file: &mut File) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Writes all that a node's directory has.
-fn fill(dir: &Path, options: &RestoreOptions, last: EntryId) -> Result<()> {
+fn fill(dir: &Path, options: &RestoreOptions, ciphers: &Ciphers, original: Checked) -> Result<()> {
     let id = NodeId(options.id);
-    let identity = Identity { cluster: options.cluster.clone(), node: id, voters: vec![id] };
+    let identity = Identity { cluster: options.cluster.clone(), node: id, voters: vec![id], sealed: ciphers.copy.is_some() };
     let dir = DataDir::open(dir, &identity)?;
-    let operations = copy(options, &dir.snapshots(), last)?;
+    let operations = copy(options, ciphers, &dir.snapshots(), original)?;
     write_journal(&dir.wal(), &WalOptions::default(), operations)?;
     dir.members_logged()?;
     dir.journal_begun()?;
@@ -181,11 +243,12 @@ fn fill(dir: &Path, options: &RestoreOptions, last: EntryId) -> Result<()> {
 }
 
 /// Copies the snapshot with the new member. Gives what the journal begins with.
-fn copy(options: &RestoreOptions, snapshots: &Path, last: EntryId) -> Result<Vec<Operation>> {
+fn copy(options: &RestoreOptions, ciphers: &Ciphers, snapshots: &Path, original: Checked) -> Result<Vec<Operation>> {
+    let Checked { last, sealed } = original;
     create_dir(snapshots)?;
     let id = NodeId(options.id);
-    let mut copying = NewCluster::of(Member { id, address: options.advertise.clone() });
-    let (mut node, mut effects) = (Node::new(Config::new(id, vec![id]))?, Vec::new());
+    let mut copying = ciphers.copying(Member { id, address: options.advertise.clone() }, sealed)?;
+    let (mut node, mut effects) = (Node::new(reading_config(ciphers.copy.as_ref(), id)?)?, Vec::new());
     let (mut file, mut copy, mut written) = (File::open(&options.from)?, Vec::new(), NewSnapshot::begin(snapshots, last)?);
     while let Some(piece) = next_piece(&mut file)? {
         copying.push(&piece, &mut copy)?;
@@ -268,7 +331,8 @@ impl<'a> Source<'a> {
         let SnapshotView { index, term, bytes } = snapshot;
         let style = ProgressStyle::with_template("{spinner} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg}")?;
         let bar = ProgressBar::new(bytes).with_message("backed up").with_style(style);
-        let (mut check, mut offset) = (Check::new()?, 0);
+        // A sealed one is copied as it is: no keys are needed for that.
+        let (mut check, mut offset) = (Check::new(None)?, 0);
         loop {
             let url = format!("http://{}/snapshots/{index}/{term}/{offset}", self.admin);
             let mut response = self.agent.get(url).call().map_err(|error| self.failed(&error))?;

@@ -131,6 +131,7 @@ async fn elect(cluster: &Cluster, count: u8) -> anyhow::Result<()> {
         &bar,
         &format!("✓ started {count} node{}, each its own process, below {}", if count == 1 { "" } else { "s" }, cluster.dir().display()),
     );
+    println_above(&bar, &format!("✓ their logs are encrypted with a new key, in {}", cluster.keys().display()));
     bar.set_message("waiting for a leader");
     while !cluster.is_ready().await {
         patient(begun, "no leader was elected")?;

@@ -1,4 +1,4 @@
-//! `ukehi key`: the keys of a cluster's log, while no node is asked.
+//! `ukehi key`: the keys of a cluster's log.
 #![allow(clippy::print_stdout, reason = "the command's output")]
 
 use std::path::PathBuf;
@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use amaters_cluster_core::sealing::KeyRing;
 use anyhow::Result;
 use clap::{Args, Subcommand};
+
+mod cluster;
 
 use crate::keys::{self, KeyCommand, KeyCredential, KeyFile, KeyProvider, KeyVariable};
 
@@ -25,13 +27,32 @@ pub enum KeyCommands {
         #[arg(long, value_name = "FILE")]
         key_file: PathBuf,
     },
-    /// Lists the versions, each with a fingerprint that tells nothing about its key
-    List(KeySource),
+    /// Lists the versions of a source, each with a fingerprint that tells nothing about its key; and with --admin what the nodes of a cluster have, use and need
+    List {
+        /// The source.
+        #[command(flatten)]
+        source: KeySource,
+        /// The nodes' admin addresses
+        #[arg(long, value_name = "ADDR", value_delimiter = ',', required_unless_present_any = SOURCES)]
+        admin: Vec<String>,
+    },
+    /// Has a cluster seal with a newer version of its key, once all voters hold it. The earlier ones are kept for what they sealed
+    Rotate {
+        /// The version [default: the newest that the leader's source of keys has]
+        #[arg(long, value_name = "NUMBER")]
+        version: Option<u32>,
+        /// The nodes' admin addresses: the leader's has to be among them
+        #[arg(long, value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8091")]
+        admin: Vec<String>,
+    },
 }
 
-/// Where keys come from: one source.
+/// The arguments of [`KeySource`].
+const SOURCES: [&str; 4] = ["key_file", "key_env", "key_command", "key_credential"];
+
+/// Where keys come from: one source, or none.
 #[derive(Clone, Debug, Default, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub struct KeySource {
     /// A key file, as `ukehi key generate` writes it, that is its owner's alone
     #[arg(long, value_name = "FILE")]
@@ -47,16 +68,54 @@ pub struct KeySource {
     pub key_credential: Option<String>,
 }
 
+/// A source of keys that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// A key file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// A command.
+    Command(KeyCommand),
+    /// A credential of the systemd unit.
+    Credential(String),
+}
+
 impl KeySource {
-    /// The provider that was chosen; `None` if none was.
+    /// Whether one was chosen.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.key_file.is_some() || self.key_env.is_some() || self.key_command.is_some() || self.key_credential.is_some()
+    }
+
+    /// The source that was chosen; `None` if none was.
+    #[must_use]
+    pub fn origin(self) -> Option<KeyOrigin> {
+        match self {
+            Self { key_file: Some(path), .. } => Some(KeyOrigin::File(path)),
+            Self { key_env: Some(name), .. } => Some(KeyOrigin::Variable(name)),
+            Self { key_command: Some(command), .. } => Some(KeyOrigin::Command(command)),
+            Self { key_credential: Some(name), .. } => Some(KeyOrigin::Credential(name)),
+            Self { .. } => None,
+        }
+    }
+
+    /// What reads the source that was chosen; `None` if none was.
     #[must_use]
     pub fn provider(self) -> Option<Box<dyn KeyProvider>> {
+        self.origin().map(KeyOrigin::provider)
+    }
+}
+
+impl KeyOrigin {
+    /// What reads it.
+    #[must_use]
+    pub fn provider(self) -> Box<dyn KeyProvider> {
         match self {
-            Self { key_file: Some(path), .. } => Some(Box::new(KeyFile::new(path))),
-            Self { key_env: Some(name), .. } => Some(Box::new(KeyVariable::new(name))),
-            Self { key_command: Some(command), .. } => Some(Box::new(command)),
-            Self { key_credential: Some(name), .. } => Some(Box::new(KeyCredential::new(name))),
-            Self { .. } => None,
+            Self::File(path) => Box::new(KeyFile::new(path)),
+            Self::Variable(name) => Box::new(KeyVariable::new(name)),
+            Self::Command(command) => Box::new(command),
+            Self::Credential(name) => Box::new(KeyCredential::new(name)),
         }
     }
 }
@@ -78,13 +137,17 @@ pub fn command(command: KeyCommands) -> Result<ExitCode> {
             let (version, keys) = keys::add_version(&key_file)?;
             println!("{}: a new key, version {version}", key_file.display());
             print!("{}", listing(&keys));
-            println!("Give each node of the cluster a copy before the cluster is told to seal with it.");
+            println!("Give each node of the cluster a copy, and then have the cluster seal with it: ukehi key rotate --admin ADDR,…");
         }
-        KeyCommands::List(source) => {
+        KeyCommands::List { source, admin } => {
             if let Some(provider) = source.provider() {
                 print!("{}", listing(&provider.load()?));
             }
+            if !admin.is_empty() {
+                return cluster::list(&admin);
+            }
         }
+        KeyCommands::Rotate { version, admin } => return cluster::rotate(&admin, version),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -133,7 +196,7 @@ mod tests {
             assert_eq!(Line::try_parse_from(line.split(' ')).expect_err(line).exit_code(), 2, "{line}");
         }
         let parsed = Line::try_parse_from(["x", "list", "--key-command", "vault read keys"]).expect("a command");
-        let KeyCommands::List(source) = parsed.command else { panic!("list") };
+        let KeyCommands::List { source, .. } = parsed.command else { panic!("list") };
         assert_eq!(source.provider().map(|provider| provider.describe()), Some("the key command vault".into()));
     }
 }

@@ -15,6 +15,7 @@ pub mod bench;
 mod demo;
 pub mod key;
 pub mod member;
+mod opener;
 pub mod options;
 pub mod snapshot;
 pub mod start;
@@ -84,8 +85,8 @@ enum Command {
     /// Lists, checks and takes snapshots
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
-    /// Makes and lists keys for a sealed log. No node seals its log yet
-    #[command(subcommand, hide = true)]
+    /// Makes, lists and changes the keys of an encrypted log
+    #[command(subcommand)]
     Key(key::KeyCommands),
 }
 
@@ -107,10 +108,16 @@ enum Wal {
         /// The data directory, of a node that does not run
         dir: PathBuf,
     },
-    /// Reads a data directory's log from end to end, and fails if it is damaged. Changes nothing
+    /// Reads a data directory's log from end to end, and fails if it is damaged; with the keys of an encrypted log also if anything was changed, moved or left out. Changes nothing
     Verify {
         /// The data directory
         dir: PathBuf,
+        /// The keys.
+        #[command(flatten)]
+        keys: key::KeySource,
+        /// Fails unless the chain has this link: `encryption.head` of /status, noted elsewhere before
+        #[arg(long, value_name = "INDEX:LINK")]
+        expect_head: Option<wal::ExpectedHead>,
     },
 }
 
@@ -126,7 +133,7 @@ impl Command {
             Self::Bench(options) => bench::command(&options),
             Self::Wal(Wal::Inspect { dir }) => wal::inspect(&dir),
             Self::Wal(Wal::Repair { cut: _, yes, dir }) => wal::cut(&dir, yes),
-            Self::Wal(Wal::Verify { dir }) => wal::verify(&dir),
+            Self::Wal(Wal::Verify { dir, keys, expect_head }) => wal::verify(&dir, &keys, expect_head.as_ref()),
             Self::Backup(options) => backup::backup(&options),
             Self::Restore(options) => backup::restore(&options),
             Self::Snapshot(command) => snapshot::command(&command),
@@ -153,7 +160,7 @@ impl std::fmt::Display for Advice {
 fn explain(error: &anyhow::Error) -> String {
     let advice = match error.downcast_ref::<Advice>() {
         Some(advice) => Some(advice.0),
-        None => error.downcast_ref::<UsageError>().map(|_| "see `ukehi start --help`"),
+        None => error.downcast_ref::<UsageError>().map(UsageError::advice),
     };
     let mut text = String::new();
     let mut label = "error";
@@ -202,12 +209,23 @@ mod tests {
             "ukehi bench --target 127.0.0.1:6391,127.0.0.1:6392 --clients 64 --pipeline 1 --value 128 --seconds 10 --json",
             "ukehi wal inspect d",
             "ukehi wal verify d",
+            "ukehi wal verify d --key-file f --expect-head 7:00000000000000000000000000000000000000000000000000000000000000ff",
+            "ukehi snapshot verify d --key-env LOG_KEYS",
+            "ukehi restore --from f --data-dir d --cluster new --from-cluster old --key-file f",
             "ukehi wal repair --cut --yes d",
             "ukehi snapshot list d",
             "ukehi snapshot verify d",
             "ukehi snapshot create --admin 127.0.0.1:8091",
             "ukehi backup --to f --admin 127.0.0.1:8091",
             "ukehi restore --from f --data-dir d --cluster new --id 4 --advertise host:7104",
+            "ukehi key generate --out f",
+            "ukehi key add-version --key-file f",
+            "ukehi key list --key-file f",
+            "ukehi key list --key-file f --admin 127.0.0.1:8091,127.0.0.1:8092",
+            "ukehi key list --admin 127.0.0.1:8091",
+            "ukehi key rotate --version 2 --admin 127.0.0.1:8091,127.0.0.1:8092",
+            "ukehi start --data-dir d --key-file f",
+            "ukehi start --data-dir d --no-encryption",
             "ukehi start --data-dir d --snapshot-every-bytes 64MiB --snapshot-every-entries 0 --snapshots-kept 2 --on-corruption repair",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect(line);
@@ -218,8 +236,11 @@ mod tests {
     fn wrong_command_lines_end_with_code_2() {
         for line in [
             "ukehi start --data-dir d --data-dir e",
+            "ukehi start --data-dir d --key-file f --no-encryption",
+            "ukehi key list",
             "ukehi demo --nodes 8",
             "ukehi bench",
+            "ukehi wal verify d --expect-head 7",
             "ukehi bench --target x",
             "ukehi wal",
             "ukehi restore --from f --data-dir d --cluster x/y",

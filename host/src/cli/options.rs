@@ -21,12 +21,14 @@ use std::time::Duration;
 use amaters_cluster_core::{Config, MAX_VOTERS, NodeId, SnapshotConfig, SnapshotPolicy};
 use clap::Args;
 
+mod encryption;
 mod failure;
 mod parse;
 mod sources;
 #[cfg(test)]
 mod tests;
 
+pub use encryption::{EncryptionArgs, EncryptionChoice, own_key_file};
 pub use failure::FailureArgs;
 pub use sources::{Origin, UsageError};
 use sources::{Peer, Setting, Sources};
@@ -78,6 +80,8 @@ pub struct StartOptions {
     pub max_clients: usize,
     /// After which a client that says nothing is disconnected; zero for never.
     pub client_idle_timeout: Duration,
+    /// Whether the log is encrypted, and with what keys.
+    pub encryption: EncryptionChoice,
     /// Whether listening beyond loopback without TLS was allowed.
     pub insecure: bool,
 }
@@ -108,7 +112,9 @@ pub enum LogFormat {
     after_help = "Every option can stand in the file as well (data-dir = \"…\"; peers as a table: [peers] 1 = \"HOST:PORT\") and in the \
 environment (UKEHI_DATA_DIR=…; peers with commas: UKEHI_PEER=1=HOST:PORT,2=HOST:PORT). A flag goes before a variable, a variable before the file.\n\n\
 Without any --peer the node is a cluster of one; with --join it becomes a member of one that runs. Once members have been changed, the log has them, and --peer \
-is for the first start alone."
+is for the first start alone.\n\n\
+The log is encrypted unless --no-encryption says otherwise. Nodes of a cluster have the same keys: `ukehi key generate --out FILE` makes them, once, and each node \
+gets a copy."
 )]
 pub struct StartArgs {
     /// This node's number, from 1 [default: 1 for a cluster of one]
@@ -135,13 +141,16 @@ pub struct StartArgs {
     /// Where other nodes reach a node that joins [default: its --listen address]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
+    /// The keys of the log.
+    #[command(flatten)]
+    pub encryption: EncryptionArgs,
     /// Reads options from a TOML file
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<String>,
     /// The cluster's name: nodes and data of another cluster are refused [default: ukehi]
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Allows listening beyond loopback, although nothing is encrypted and nobody is asked for a password yet
+    /// Allows listening beyond loopback, although nothing is encrypted on its way and nobody is asked for a password yet
     #[arg(long)]
     pub insecure: bool,
     /// How log lines are written: human or json [default: human]
@@ -222,6 +231,7 @@ impl StartArgs {
         )?;
         let memory_limit = usize::try_from(memory_limit.value).unwrap_or(usize::MAX);
         let core = resolve_core(&sources, &self, id, &peers, memory_limit)?;
+        let encryption = self.encryption.resolve(&sources, peers.len() == 1, !join.is_empty())?;
         Ok(StartOptions {
             id,
             cluster: sources.value_or("cluster", self.cluster.as_deref(), "ukehi".to_owned(), CLUSTER, parse::cluster)?.value,
@@ -261,6 +271,7 @@ impl StartArgs {
             client_idle_timeout: sources
                 .value_or("client-idle-timeout", self.client_idle_timeout.as_deref(), Duration::from_secs(1800), TIME, parse::time)?
                 .value,
+            encryption,
             insecure,
         })
     }

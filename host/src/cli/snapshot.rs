@@ -4,13 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use amaters_cluster_core::{Config, Effect, EntryId, Node, NodeId};
+use amaters_cluster_core::snapshot::SnapshotForm;
+use amaters_cluster_core::{Effect, EntryId, Node, NodeId};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::key::KeySource;
+use super::opener::{Opener, reading_config};
 use super::status::{agent, in_words, reason};
 use crate::admin::SnapshotView;
+use crate::data_dir::identity_of;
 use crate::snapshots::{StoredSnapshot, list_files, read_file};
 
 /// How much of a file is read at once.
@@ -24,10 +28,13 @@ pub enum SnapshotCommand {
         /// The data directory
         dir: PathBuf,
     },
-    /// Reads the snapshots of a data directory from end to end, and fails if one is damaged. Changes nothing
+    /// Reads the snapshots of a data directory from end to end, and fails if one is damaged. Changes nothing. Those of an encrypted log are opened if their keys are named
     Verify {
         /// The data directory
         dir: PathBuf,
+        /// The keys.
+        #[command(flatten)]
+        keys: KeySource,
     },
     /// Has a node take a snapshot now
     Create {
@@ -44,7 +51,7 @@ pub enum SnapshotCommand {
 pub fn command(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
         SnapshotCommand::List { dir } => list(dir),
-        SnapshotCommand::Verify { dir } => verify(dir),
+        SnapshotCommand::Verify { dir, keys } => verify(dir, keys),
         SnapshotCommand::Create { admin } => create(admin),
     }
 }
@@ -55,18 +62,26 @@ fn list(dir: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(dir: &Path) -> Result<ExitCode> {
+fn verify(dir: &Path, keys: &KeySource) -> Result<ExitCode> {
     let found = snapshots_of(dir)?;
-    let verdicts: Vec<_> = found.iter().map(|stored| check(&directory_of(dir), *stored)).collect();
+    let opener = if keys.is_named() { Opener::new(keys, &identity_of(dir)?.cluster)? } else { None };
+    let verdicts: Vec<_> = found.iter().map(|stored| check(&directory_of(dir), *stored, opener.as_ref())).collect();
     let all_whole = verdicts.iter().all(Result::is_ok);
     let mut verdicts = verdicts.into_iter();
     println!("{}", table(&found, |_| verdicts.next().map_or_else(String::new, in_a_word)));
     Ok(if all_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn in_a_word(verdict: Result<()>) -> String {
-    verdict.map_or_else(|error| format!("damaged: {error}"), |()| "whole".to_owned())
+fn in_a_word(verdict: Result<Opened>) -> String {
+    match verdict {
+        Ok(Opened(true)) => "whole".to_owned(),
+        Ok(Opened(false)) => "whole by its checksums; encrypted, and not opened: name its keys (--key-file FILE)".to_owned(),
+        Err(error) => format!("damaged: {error:#}"),
+    }
 }
+
+/// Whether what is in a snapshot was read, too.
+struct Opened(bool);
 
 fn snapshots_of(dir: &Path) -> Result<Vec<StoredSnapshot>> {
     list_files(&directory_of(dir)).context("no snapshots can be read here: expected a node's data directory")
@@ -78,8 +93,8 @@ fn directory_of(dir: &Path) -> PathBuf {
     if below.is_dir() { below } else { dir.to_owned() }
 }
 
-fn check(dir: &Path, stored: StoredSnapshot) -> Result<()> {
-    let mut check = Check::new()?;
+fn check(dir: &Path, stored: StoredSnapshot, opener: Option<&Opener>) -> Result<Opened> {
+    let mut check = Check::new(opener)?;
     loop {
         let bytes = read_file(dir, stored.id, check.bytes, PIECE_BYTES)?;
         if bytes.is_empty() {
@@ -87,39 +102,65 @@ fn check(dir: &Path, stored: StoredSnapshot) -> Result<()> {
         }
         check.push(&bytes)?;
     }
+    let opened = Opened(!check.stays_closed());
     let held = check.finish()?;
     if held != stored.id {
         bail!("it is another one: {held}");
     }
-    Ok(())
+    Ok(opened)
 }
 
-/// Reads a snapshot as a node does at its start. What the state machine makes of it is not seen.
+/// Reads a snapshot as a node does at its start. What the state machine makes of it is not seen; and nothing of a sealed one where there are no keys, but its checksums.
 pub(super) struct Check {
+    form: SnapshotForm,
+    /// What has come before it was clear whether it is sealed.
+    held_back: Vec<u8>,
     node: Node,
+    has_keys: bool,
     effects: Vec<Effect>,
     bytes: u64,
-    whole: bool,
 }
 
 impl Check {
-    pub(super) fn new() -> Result<Self> {
-        let node = Node::new(Config::new(NodeId(1), vec![NodeId(1)]))?;
-        Ok(Self { node, effects: Vec::new(), bytes: 0, whole: false })
+    pub(super) fn new(opener: Option<&Opener>) -> Result<Self> {
+        let node = Node::new(reading_config(opener, NodeId(1))?)?;
+        let has_keys = opener.is_some();
+        Ok(Self { form: SnapshotForm::default(), held_back: Vec::new(), node, has_keys, effects: Vec::new(), bytes: 0 })
     }
 
     /// Takes the next bytes. Fails if they are damaged.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.node.restore(bytes, &mut self.effects)?;
-        self.whole |= self.effects.drain(..).any(|effect| matches!(effect, Effect::StateRestored));
         self.bytes += bytes.len() as u64;
+        self.form.push(bytes)?;
+        if self.stays_closed() {
+            return Ok(());
+        }
+        self.held_back.extend_from_slice(bytes);
+        if self.form.is_sealed().is_some() {
+            self.node.restore(&std::mem::take(&mut self.held_back), &mut self.effects)?;
+            self.effects.clear();
+        }
         Ok(())
+    }
+
+    /// Whether the snapshot is sealed, and there are no keys.
+    pub(super) fn stays_closed(&self) -> bool {
+        self.form.is_sealed() == Some(true) && !self.has_keys
+    }
+
+    /// Whether it is clear by now that the snapshot is sealed, or not.
+    pub(super) fn is_known(&self) -> bool {
+        self.form.is_sealed().is_some()
     }
 
     /// Gives the last entry that the snapshot holds. Fails if it is cut short.
     pub(super) fn finish(self) -> Result<EntryId> {
+        let last = self.form.finish().with_context(|| format!("it is cut short after {} bytes", self.bytes))?;
+        if self.stays_closed() {
+            return Ok(last);
+        }
         let held = self.node.status(amaters_cluster_core::Instant(0)).snapshots.latest;
-        held.filter(|_| self.whole).with_context(|| format!("it is cut short after {} bytes", self.bytes))
+        held.with_context(|| format!("it is cut short after {} bytes", self.bytes))
     }
 }
 

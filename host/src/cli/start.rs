@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amaters_cluster_core::{LogIndex, MemberStatus, MembershipChange, NodeId, NodeState, Operation, Ticket};
+use amaters_cluster_core::{KeyVersion, LogIndex, MemberStatus, MembershipChange, NodeId, NodeState, Operation, Ticket};
 use anyhow::{Context, Result, anyhow};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -16,17 +16,19 @@ use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 mod disk_bytes;
+mod keys;
 
 use disk_bytes::DiskBytes;
 
 use super::member::Newcomer;
-use super::options::{EngineChoice, LogFormat, StartOptions};
+use super::options::{EncryptionChoice, EngineChoice, LogFormat, StartOptions};
 use crate::admin::{self, NodeInfo};
 use crate::data_dir::{DataDir, Identity};
 use crate::engine::{COMPONENT, Sandbox, SandboxLimits};
 use crate::error::{RaftError, RaftResult};
 use crate::handle::Handle;
 use crate::inbox::Inlet;
+use crate::keys::KeyProvider;
 use crate::node::{RaftNode, RaftNodeBuilder};
 use crate::persistence::{FilePersistence, RaftPersistence};
 use crate::ports::Network;
@@ -77,8 +79,10 @@ fn io_threads() -> usize {
 
 async fn serve(mut options: StartOptions) -> Result<()> {
     let voters = options.peers.keys().copied().collect();
-    let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters };
+    let sealed = options.encryption != EncryptionChoice::Off;
+    let identity = Identity { cluster: options.cluster.clone(), node: options.id, voters, sealed };
     let data_dir = Arc::new(DataDir::open(&options.data_dir, &identity)?);
+    let keys = keys::source(&options, &data_dir)?;
     options.core.voters = data_dir.founders().to_vec();
     options.core.repair = data_dir.is_repairing();
     if options.core.repair {
@@ -92,7 +96,7 @@ async fn serve(mut options: StartOptions) -> Result<()> {
     let registry = Registry::new();
     let (stop, stopping) = watch::channel(false);
 
-    let (node, transport) = start_node(&options, ports.peers, &data_dir, &registry, &stopping).await?;
+    let (node, transport) = start_node(&options, keys, ports.peers, &data_dir, &registry, &stopping).await?;
     let info = NodeInfo {
         cluster: options.cluster.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -202,6 +206,7 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
 /// The node with its storage and its peers.
 async fn start_node(
     options: &StartOptions,
+    keys: Option<Box<dyn KeyProvider>>,
     listener: TcpListener,
     data_dir: &Arc<DataDir>,
     registry: &Registry,
@@ -219,6 +224,7 @@ async fn start_node(
         id: options.id,
         address: options.advertise.clone(),
         peers: options.peers.clone(),
+        sealed: options.encryption != EncryptionChoice::Off,
         limits: TransportLimits::default(),
     };
     let metrics = TransportMetrics::register(registry)?;
@@ -240,7 +246,11 @@ async fn start_node(
         let store = DiskSnapshotStore::open(&snapshots, on_report).map_err(|error| RaftError::Storage(Box::new(error)))?;
         Ok(Box::new(store))
     });
-    let builder = with_repair(builder, options, repaired, registry)?;
+    let mut builder = with_repair(builder, options, repaired, registry)?;
+    if let Some(keys) = keys {
+        tracing::info!("the log is encrypted with the keys of {}", keys.describe());
+        builder = builder.encryption(&options.cluster, keys);
+    }
     let node = if io_threads() == 1 { builder.start_on_runtime(network).await? } else { builder.start_with(network)? };
     let transport = transport.context("a node joins its network when it starts")?;
     Ok((node, transport))
@@ -343,6 +353,10 @@ impl admin::StatusSource for Handle {
 
     async fn transfer(&self, to: Option<NodeId>) -> RaftResult<()> {
         Handle::transfer(self, to).await
+    }
+
+    async fn rotate_key(&self, version: Option<KeyVersion>) -> RaftResult<()> {
+        Handle::rotate_key(self, version).await
     }
 
     async fn take_snapshot(&self) -> RaftResult<()> {

@@ -176,6 +176,7 @@ mod tests {
             snapshot: None,
             snapshot_under_way: false,
             repairing: false,
+            encryption: None,
             sessions: 0,
             version,
             cluster,

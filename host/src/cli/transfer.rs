@@ -30,7 +30,7 @@ pub fn run(admin: &[String], to: Option<u64>) -> Result<ExitCode> {
 }
 
 /// The leader of the latest term that any node knows one for, and its admin address.
-fn find_leader(admin: &[String]) -> Result<(u64, String)> {
+pub(super) fn find_leader(admin: &[String]) -> Result<(u64, String)> {
     let answers = ask_all(admin);
     let statuses: Vec<(&str, &StatusView)> = (answers.iter())
         .filter_map(|answer| if let Outcome::Status(status) = &answer.outcome { Some((answer.admin.as_str(), status)) } else { None })

@@ -4,10 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::data_dir::lock;
+mod chain;
+
+pub use chain::ExpectedHead;
+
+use super::Advice;
+use super::key::KeySource;
+use super::opener::Opener;
+use crate::data_dir::{identity_of, lock};
 use crate::wal::{self, Inspection, SegmentSummary, Verdict, WalDiagnostics};
 
 /// Prints the segments of the journal in a node's data directory, and the verdict: fails if it is damaged. Changes nothing, and works beside a
@@ -23,14 +30,33 @@ pub fn inspect(dir: &Path) -> Result<ExitCode> {
     Ok(if matches!(verdict, Verdict::Damaged(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Prints the verdict alone: fails if the journal is damaged. Changes nothing, and works beside a running node.
+/// Prints the verdict alone: fails if the journal is damaged or, where its log is encrypted and the keys are named, not what was written. Changes nothing. The checksums may be looked at
+/// beside a running node; for the chain it is better stopped.
 ///
 /// # Errors
-/// As [`inspect`].
-pub fn verify(dir: &Path) -> Result<ExitCode> {
+/// As [`inspect`]; or the chain is broken, or can't be checked.
+pub fn verify(dir: &Path, keys: &KeySource, head: Option<&ExpectedHead>) -> Result<ExitCode> {
     let inspection = wal::inspect(&journal_of(dir)).context("no journal can be read here: expected a node's data directory")?;
     println!("{}", sentence(&inspection.verdict));
-    Ok(if matches!(inspection.verdict, Verdict::Damaged(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if matches!(inspection.verdict, Verdict::Damaged(_)) {
+        return Ok(ExitCode::FAILURE);
+    }
+    if !keys.is_named() {
+        if head.is_some() {
+            return Err(anyhow!("a head is compared with the chain, and that takes the keys").context(Advice("name them: --key-file FILE")));
+        }
+        if identity_of(dir).is_ok_and(|identity| identity.sealed) {
+            println!("the chain through the log was not checked: that takes its keys (--key-file FILE)");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let identity = identity_of(dir)?;
+    if !identity.sealed {
+        return Err(anyhow!("{} holds a log that is not encrypted: it has no chain", dir.display()).context(Advice("leave the keys out")));
+    }
+    let opener = Opener::new(keys, &identity.cluster)?.context("no keys were named")?;
+    println!("{}", chain::prove(dir, &identity, &opener, head)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says what a cut of a damaged journal would lose, and carries it out if `yes` says so. Fails if it was not carried out, or the journal would be lost as a whole.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use amaters_cluster_core::sealing::ChainLink;
 use amaters_cluster_core::{
-    Applied, Committed, Config, Counters, EntryId, LogIndex, LogLevel, Member, MemberRole, MemberStatus, MembershipChange, NodeId,
-    NodeState, Operation, PeerStatus, Rejected, Rejection, Reply, SessionChange, SessionStamp, SnapshotStatus, Status, StoredSnapshot,
-    Term, Token,
+    Applied, ChainPoint, Committed, Config, Counters, EncryptionStatus, EntryId, KeyRing, KeyVersion, LogIndex, LogLevel, Member,
+    MemberRole, MemberStatus, MembershipChange, NodeId, NodeState, Operation, PeerStatus, Rejected, Rejection, Reply, SessionChange,
+    SessionStamp, SnapshotStatus, Status, StoredSnapshot, Term, Token,
 };
 
 use super::wasm::bindings::amaters::cluster::{log, network, snapshots, state_machine, storage};
@@ -21,6 +22,8 @@ impl From<SetupFailed> for EngineError {
             guest::SetupError::InvalidConfig(reason) | guest::SetupError::OutOfOrder(reason) => Self::Setup(reason),
             guest::SetupError::InvalidJournal(reason) => Self::JournalRefused(reason),
             guest::SetupError::InvalidSnapshot(reason) => Self::Snapshot(reason),
+            guest::SetupError::MissingKey(reason) => Self::MissingKey(reason),
+            guest::SetupError::Tampered(reason) => Self::Tampered(reason),
         }
     }
 }
@@ -28,7 +31,7 @@ impl From<SetupFailed> for EngineError {
 /// The contract counts time in whole milliseconds, and sizes in numbers of its own width: what is larger is said as the largest.
 ///
 /// `voters` are those of `config`, in the form in which they can be lent to the guest.
-pub(super) fn lent_config<'a>(config: &Config, voters: &'a [guest::Member<'a>]) -> guest::Config<'a> {
+pub(super) fn lent_config<'a>(config: &'a Config, voters: &'a [guest::Member<'a>]) -> guest::Config<'a> {
     let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     guest::Config {
@@ -62,7 +65,14 @@ pub(super) fn lent_config<'a>(config: &Config, voters: &'a [guest::Member<'a>]) 
             max_bytes_per_second: config.snapshots.max_bytes_per_second,
         },
         repair: config.repair,
+        encryption: config.encryption.as_ref().map(|encryption| guest::EncryptionConfig { cluster: &encryption.cluster }),
     }
+}
+
+/// Keys on their way to the guest: lent, so that no copy of them is left on this side.
+pub(super) fn lent_keys(keys: &KeyRing) -> Vec<guest::LogKey<'_>> {
+    let lent = |version: KeyVersion| Some(guest::LogKey { version: version.0, key: keys.get(version).ok()?.as_bytes() });
+    keys.versions().filter_map(lent).collect()
 }
 
 /// The voters of a configuration, with their addresses as far as they are known.
@@ -204,6 +214,9 @@ impl From<state_machine::Rejected> for Rejected {
             state_machine::Rejection::SnapshotUnderWay => Rejection::SnapshotUnderWay,
             state_machine::Rejection::SnapshotFailed => Rejection::SnapshotFailed,
             state_machine::Rejection::DiskFull => Rejection::DiskFull,
+            state_machine::Rejection::NotEncrypted => Rejection::NotEncrypted,
+            state_machine::Rejection::KeyVersionInUse => Rejection::KeyVersionInUse,
+            state_machine::Rejection::KeyNotHeld => Rejection::KeyNotHeld,
         };
         Self { token: Token(it.token), reason, leader: or_none(it.leader) }
     }
@@ -277,7 +290,23 @@ impl From<guest::NodeStatus> for Status {
                 restoring: status.snapshots.restoring,
             },
             repairing: status.repairing,
+            encryption: status.encryption.map(core_encryption_status),
         }
+    }
+}
+
+fn core_encryption_status(status: guest::EncryptionStatus) -> EncryptionStatus {
+    let mut link = ChainLink([0; 32]);
+    // The contract says 32 bytes; a guest that says otherwise has its own word shown as far as it goes.
+    link.0.iter_mut().zip(status.head).for_each(|(to, byte)| *to = byte);
+    let version = KeyVersion(status.version);
+    EncryptionStatus {
+        version,
+        held: status.held.into_iter().map(KeyVersion).collect(),
+        oldest_needed: KeyVersion(status.oldest_needed),
+        missing: status.missing.map(KeyVersion),
+        head_index: LogIndex(status.head_index),
+        head: ChainPoint { link, version },
     }
 }
 

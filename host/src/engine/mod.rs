@@ -3,8 +3,8 @@
 //! Both take the same inputs and give the same effects, byte for byte, where [`Ambient`] gives them the same time and seed.
 
 use amaters_cluster_core::{
-    Applied, ConfigError, Effect, Instant, JournalError, MembershipChange, NodeId, Operation, SessionChange, SessionStamp, Status, Ticket,
-    Token,
+    Applied, ConfigError, Effect, Instant, JournalError, KeyRing, KeyVersion, MembershipChange, NodeId, Operation, SessionChange,
+    SessionStamp, SnapshotError, Status, Ticket, Token,
 };
 use bytes::Bytes;
 use thiserror::Error;
@@ -13,6 +13,7 @@ use crate::snapshots::{SnapshotReport, StoredSnapshot};
 use crate::state_machine::Piece;
 
 mod convert;
+mod held_keys;
 mod native;
 mod sandbox;
 mod wasm;
@@ -78,6 +79,8 @@ pub struct Turn {
     pub persisted: Option<Ticket>,
     /// Whether storage lacks space, where that has changed since the last turn.
     pub disk_full: Option<bool>,
+    /// What the source of keys has now.
+    pub keys: Option<KeyRing>,
     /// What came of jobs for snapshots.
     pub snapshots: Vec<SnapshotReport>,
     /// The piece of the captured state that the core has asked for.
@@ -96,7 +99,7 @@ pub struct Turn {
     pub controls: Vec<(Token, Control)>,
 }
 
-/// A request that changes who leads, or who is a member.
+/// A request that changes who leads, who is a member, or what the log is sealed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Leadership is to move from this node (dissertation, §3.10).
@@ -108,6 +111,8 @@ pub enum Control {
     ChangeMembership(MembershipChange),
     /// A snapshot is to be taken now, whatever the policy says.
     TakeSnapshot,
+    /// The log is to be sealed with this version of the key from now on.
+    RotateKey(KeyVersion),
 }
 
 /// A command for the log.
@@ -168,13 +173,28 @@ pub enum EngineError {
     Config(#[from] ConfigError),
     /// The journal can't be this node's.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(JournalError),
     /// As [`EngineError::Journal`], in the words of a guest.
     #[error("the journal can't be this node's, or is not all of it: {0}")]
     JournalRefused(String),
     /// The snapshot is damaged, or none.
     #[error("the snapshot can't be read: {0}")]
     Snapshot(String),
+    /// A version of the log's key is needed that the source of keys does not have.
+    #[error("{0}. Give this node the keys that the others have (`ukehi key list` shows versions and fingerprints), and start it again")]
+    MissingKey(String),
+    /// The journal or a snapshot was changed by somebody who has no key.
+    #[error(
+        "{0}. Somebody, or a failing disk, has changed this node's files: nothing was cut or repaired. Keep the directory to look into (`ukehi wal verify`), remove \
+         the node from its cluster, and add it anew with a new id and an empty directory"
+    )]
+    Tampered(String),
+    /// This node and the others hold what can't both be true.
+    #[error(
+        "{0}. This node has ended, and nothing was cut: it or the other one holds a changed or foreign log. Compare the heads of all nodes at one index \
+         (`ukehi wal verify --expect-head`), and replace the node that is alone with its own"
+    )]
+    Diverged(String),
     /// The state is gone, and a new instance has to read it again.
     #[error("the state was lost: {0}")]
     StateLost(String),
@@ -193,4 +213,24 @@ pub enum EngineError {
     /// A call at the wrong stage of an engine's life: a bug of the caller.
     #[error("an engine was called out of order: {0}")]
     OutOfOrder(&'static str),
+}
+
+impl From<JournalError> for EngineError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::MissingKey(_) => Self::MissingKey(error.to_string()),
+            JournalError::Chain(_) => Self::Tampered(error.to_string()),
+            error => Self::Journal(error),
+        }
+    }
+}
+
+impl From<SnapshotError> for EngineError {
+    fn from(error: SnapshotError) -> Self {
+        match &error {
+            SnapshotError::MissingKey(missing) => Self::MissingKey(format!("{error}: {missing}")),
+            SnapshotError::Tampered(reason) => Self::Tampered(format!("{error}: {reason}")),
+            _ => Self::Snapshot(error.to_string()),
+        }
+    }
 }

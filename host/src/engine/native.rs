@@ -1,6 +1,7 @@
 //! The core without a sandbox: what the sandbox is measured against.
 
-use amaters_cluster_core::{Config, Effect, Input, Node, NodeId, Operation, Status};
+use amaters_cluster_core::sealing::Boot;
+use amaters_cluster_core::{Config, Effect, Encryption, Input, Node, NodeId, Operation, Status};
 
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Proposal, Turn};
 use crate::snapshots::{SnapshotReport, StoredSnapshot};
@@ -16,14 +17,15 @@ pub struct NativeEngine<D> {
 }
 
 impl<D: Driver> NativeEngine<D> {
-    /// Sets a core up. Its seed comes from `ambient`; the one in `config` counts for nothing.
+    /// Sets a core up. Its seed comes from `ambient`, and what tells this start from others in seals from the system's random source; those in `config` count for nothing.
     ///
     /// # Errors
     /// A setting is out of range, or the system's random source failed.
     pub fn new(config: Config, driver: D, ambient: Ambient) -> Result<Self, EngineError> {
         let drawn = || getrandom::u64().map_err(|error| EngineError::Random(error.to_string()));
         let seed = ambient.seed.map_or_else(drawn, Ok)?;
-        let node = Node::new(Config { seed, ..config })?;
+        let encryption = config.encryption.map(with_new_boot).transpose()?;
+        let node = Node::new(Config { seed, encryption, ..config })?;
         Ok(Self { node, started: false, clock: ambient.clock, driver, effects: Vec::new() })
     }
 
@@ -62,7 +64,7 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         for effect in self.effects.drain(..) {
             self.driver.carry_out(effect);
         }
-        restored.map_err(|error| EngineError::Snapshot(error.to_string()))
+        Ok(restored?)
     }
 
     fn remember(&mut self, others: &[StoredSnapshot]) -> Result<(), EngineError> {
@@ -85,6 +87,9 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
         }
         if let Some(full) = turn.disk_full {
             self.step_each([Input::DiskSpace { full }]);
+        }
+        if let Some(keys) = turn.keys {
+            self.step_each([Input::KeysLoaded { keys }]);
         }
         for report in turn.snapshots {
             self.step_each([match report {
@@ -118,6 +123,7 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
                 Control::Transfer { to } => Input::Transfer { token, to: to.unwrap_or(NodeId::NONE) },
                 Control::ChangeMembership(change) => Input::ChangeMembership { token, change },
                 Control::TakeSnapshot => Input::TakeSnapshot { token },
+                Control::RotateKey(version) => Input::RotateKey { token, version },
             }]);
         }
         self.step_each([Input::Tick]);
@@ -132,4 +138,11 @@ impl<D: Driver> Engine<D> for NativeEngine<D> {
     fn driver(&mut self) -> &mut D {
         &mut self.driver
     }
+}
+
+/// An instance that took another one's boot would seal two payloads with the same key and nonce: each draws its own.
+fn with_new_boot(encryption: Encryption) -> Result<Encryption, EngineError> {
+    let mut boot = Boot::default();
+    getrandom::fill(&mut boot.0).map_err(|error| EngineError::Random(error.to_string()))?;
+    Ok(Encryption { boot, ..encryption })
 }

@@ -1,6 +1,6 @@
 //! The core in its sandbox: a component under wasmtime.
 //!
-//! An instance has a clock, randomness and the six interfaces of `wit/` and nothing else: each is linked by name, so a component that
+//! An instance has a clock, randomness and the seven interfaces of `wit/` and nothing else: each is linked by name, so a component that
 //! imports anything more can't be loaded. It is bounded in memory and in the time that a call may take.
 
 use std::sync::Arc;
@@ -13,7 +13,10 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::convert::{SetupFailed, core_snapshot_id, lent_change, lent_config, lent_voters, or_none, snapshot_id, stored_snapshot};
+use super::convert::{
+    SetupFailed, core_snapshot_id, lent_change, lent_config, lent_keys, lent_voters, or_none, snapshot_id, stored_snapshot,
+};
+use super::held_keys::{HeldKeys, link_keys};
 use super::sandbox::{Sandbox, Ticker};
 use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
 use crate::snapshots::{SnapshotReport, StoredSnapshot};
@@ -57,7 +60,9 @@ impl<D: Driver> WasmEngine<D> {
         let load = |error: wasmtime::Error| EngineError::Load(format!("{error:#}"));
         let engine = sandbox.component.engine();
         let linker = linker(engine).map_err(load)?;
-        let mut store = Store::new(engine, Host::new(driver, ambient, sandbox.limits.memory));
+        let mut host = Host::new(driver, ambient, sandbox.limits.memory);
+        host.keys = config.encryption.as_ref().map_or_else(HeldKeys::default, |encryption| HeldKeys::new(&encryption.keys));
+        let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.meter);
         let epochs_per_call = Ticker::epochs(sandbox.limits.call_deadline);
         store.set_epoch_deadline(epochs_per_call);
@@ -65,7 +70,10 @@ impl<D: Driver> WasmEngine<D> {
         let exports = instance.amaters_cluster_node().clone();
         let mut this = Self { store, exports, epochs_per_call, limits: sandbox.limits, _ticker: Arc::clone(&sandbox.ticker) };
         let voters = lent_voters(config);
-        this.call(|exports, store| exports.call_configure(store, lent_config(config, &voters)))?.map_err(SetupFailed)?;
+        let configured = this.call(|exports, store| exports.call_configure(store, lent_config(config, &voters)));
+        // It asks for keys there, and never again.
+        this.store.data_mut().keys = HeldKeys::default();
+        configured?.map_err(SetupFailed)?;
         Ok(this)
     }
 
@@ -120,6 +128,9 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
         if let Some(full) = turn.disk_full {
             self.call(|exports, store| exports.call_disk_space(store, full))?;
         }
+        if let Some(keys) = &turn.keys {
+            self.call(|exports, store| exports.call_keys_loaded(store, &lent_keys(keys)))?;
+        }
         for report in &turn.snapshots {
             self.call(|exports, store| match report {
                 SnapshotReport::Written { id, end } => exports.call_snapshot_written(store, snapshot_id(*id), *end),
@@ -157,6 +168,7 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
             self.call(|exports, store| match control {
                 Control::Transfer { to } => exports.call_transfer(store, token.0, to.map(|node| node.0)),
                 Control::TakeSnapshot => exports.call_take_snapshot(store, token.0),
+                Control::RotateKey(version) => exports.call_rotate_key(store, token.0, version.0),
                 Control::ChangeMembership(change) => exports.call_change_membership(store, token.0, lent_change(&change, &mut Vec::new())),
             })?;
         }
@@ -173,11 +185,12 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
 }
 
 /// What an instance can reach.
-struct Host<D> {
-    driver: D,
+pub(super) struct Host<D> {
+    pub(super) driver: D,
     wasi: WasiCtx,
     table: ResourceTable,
     meter: Meter,
+    pub(super) keys: HeldKeys,
     /// The last error that the guest logged in the current call: where it traps, the words of its panic.
     last_words: Option<String>,
 }
@@ -190,7 +203,7 @@ impl<D> Host<D> {
             wasi.secure_random(Deterministic::new(seed.to_be_bytes().to_vec()));
         }
         let meter = Meter { memory, refused: None };
-        Self { driver, wasi: wasi.build(), table: ResourceTable::new(), meter, last_words: None }
+        Self { driver, wasi: wasi.build(), table: ResourceTable::new(), meter, keys: HeldKeys::default(), last_words: None }
     }
 }
 
@@ -208,6 +221,7 @@ fn linker<D: Driver>(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host<
     state_machine::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     events::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    link_keys(&mut linker)?;
     Ok(linker)
 }
 
@@ -323,6 +337,10 @@ impl<D: Driver> events::Host for Host<D> {
 
     fn repaired(&mut self) {
         self.driver.carry_out(Effect::Repaired);
+    }
+
+    fn diverged(&mut self, reason: String) {
+        self.driver.carry_out(Effect::Diverged { reason });
     }
 
     fn state_lost(&mut self, reason: String) {

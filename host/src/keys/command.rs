@@ -12,7 +12,7 @@ use super::file::{parse, read_bounded};
 use super::{KeyProvider, KeySourceError};
 
 /// A program that prints the text of a key file to its standard output, and ends with success. It is run directly, never by a shell; its standard input is empty, its standard error the node's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyCommand {
     program: String,
     args: Vec<String>,

@@ -20,6 +20,7 @@ mod dumps;
 mod error;
 mod file;
 mod generate;
+mod reader;
 pub mod text;
 mod variable;
 
@@ -29,6 +30,7 @@ pub use dumps::forbid_core_dumps;
 pub use error::KeySourceError;
 pub use file::KeyFile;
 pub use generate::{add_version, create_key_file, random_key};
+pub(crate) use reader::KeyReader;
 pub use variable::KeyVariable;
 
 /// Gives a node the keys of its log. May take as long as asking somebody else takes: it is called at the start, and when a version is missing.
@@ -57,5 +59,15 @@ pub trait KeyProvider: fmt::Debug + Send {
     fn key(&self, version: KeyVersion) -> Result<LogEncryptionKey, KeySourceError> {
         let missing = |missing: MissingKey| KeySourceError::Missing { origin: self.describe(), missing };
         self.load()?.get(version).cloned().map_err(missing)
+    }
+}
+
+impl<P: KeyProvider + ?Sized> KeyProvider for Box<P> {
+    fn load(&self) -> Result<KeyRing, KeySourceError> {
+        (**self).load()
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
     }
 }

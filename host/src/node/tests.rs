@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use amaters_cluster_core::{Config, NodeId, SnapshotPolicy, Status};
 
+mod sealed;
+
 use super::{RaftNode, RaftNodeBuilder};
 use crate::data_dir::{DataDir, Identity};
 use crate::error::RaftError;
@@ -228,7 +230,7 @@ fn a_follower_that_comes_too_late_for_the_log_gets_a_snapshot() {
 
 /// As `ukehi start --on-corruption repair` does.
 fn start_or_repair(dir: &Path, mut config: Config, network: &MemoryNetwork) -> (RaftNode, Arc<DataDir>) {
-    let identity = Identity { cluster: "c".to_owned(), node: config.id, voters: [1, 2, 3].map(NodeId).to_vec() };
+    let identity = Identity { cluster: "c".to_owned(), node: config.id, voters: [1, 2, 3].map(NodeId).to_vec(), sealed: false };
     let dir = Arc::new(DataDir::open(dir, &identity).unwrap());
     config.repair = dir.is_repairing();
     let (id, salvaged, repaired) = (config.id, Arc::clone(&dir), Arc::clone(&dir));

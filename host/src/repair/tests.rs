@@ -6,7 +6,7 @@ use super::*;
 use crate::data_dir::Identity;
 
 fn identity(voters: u64) -> Identity {
-    Identity { cluster: "c".to_owned(), node: NodeId(1), voters: (1..=voters).map(NodeId).collect() }
+    Identity { cluster: "c".to_owned(), node: NodeId(1), voters: (1..=voters).map(NodeId).collect(), sealed: false }
 }
 
 fn open(path: &Path) -> DataDir {

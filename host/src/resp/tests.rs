@@ -114,6 +114,7 @@ impl Backend for Fake {
             first_index: LogIndex(1),
             snapshots: amaters_cluster_core::SnapshotStatus::default(),
             repairing: false,
+            encryption: None,
         })
     }
 }

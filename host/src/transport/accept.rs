@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::close::Close;
 use super::crowd::{Crowd, Place};
 use super::frame::{FrameDecoder, FrameError};
-use super::handshake::Guest;
+use super::handshake::{Guest, Own};
 use super::metrics::{Direction, Traffic};
 use super::{Deliver, Shared, TransportLimits, handshake};
 
@@ -55,7 +55,8 @@ async fn serve<D: Deliver>(shared: Arc<Shared>, mut stream: TcpStream, address: 
 async fn greet(shared: &Shared, stream: &mut TcpStream, mut place: Place) -> Result<Guest, Close> {
     let config = &shared.config;
     super::tune(stream, &config.limits).map_err(Close::Io)?;
-    let handshake = handshake::welcome(stream, &config.cluster, config.id, |node| shared.peers.admits(node));
+    let own = Own::of(config);
+    let handshake = handshake::welcome(stream, &own, |node| shared.peers.admits(node));
     tokio::select! {
         sender = timeout(config.limits.handshake, handshake) => sender.unwrap_or(Err(Close::SlowHandshake(config.limits.handshake))),
         () = place.crowded_out() => Err(Close::CrowdedOut),

@@ -31,9 +31,9 @@ pub(super) enum Close {
     CrowdedOut,
     #[error("it speaks version {theirs} of the protocol: expected {VERSION}. Upgrade the older node")]
     OtherVersion { theirs: u16 },
-    #[error("refused {came}: {refusal}. Compare cluster name, ids and addresses of the two nodes")]
+    #[error("refused {came}: {refusal}. {}", .refusal.advice())]
     Refused { refusal: Refusal, came: String },
-    #[error("node {answered} answered and refused: {refusal}. Compare cluster name, ids and addresses of the two nodes")]
+    #[error("node {answered} answered and refused: {refusal}. {}", .refusal.advice())]
     RefusedByPeer { refusal: Refusal, answered: NodeId },
     #[error("node {answered} answered in its place: correct the address")]
     AnsweredByOther { answered: NodeId },
@@ -82,6 +82,7 @@ impl Close {
                 Refusal::WrongCluster => "refused_wrong_cluster",
                 Refusal::WrongNode => "refused_wrong_node",
                 Refusal::UnknownNode => "refused_unknown_node",
+                Refusal::Encryption { .. } => "refused_encryption",
             },
             Self::AnsweredByOther { .. } => "answered_by_other",
             Self::Frame(FrameError::TooLarge { .. }) => "frame_too_large",

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::close::Close;
-use super::handshake::Lane;
+use super::handshake::{Lane, Own};
 use super::metrics::{Direction, Traffic};
 use super::peers::Peer;
 use super::queue::{DISCONNECTED, PeerQueue};
@@ -62,8 +62,7 @@ async fn connect(shared: &Shared, peer: &Peer, lane: Lane) -> Result<TcpStream, 
             return Err(Close::Unreachable(std::io::ErrorKind::ConnectionRefused.into()));
         }
         super::tune(&stream, &shared.config.limits).map_err(Close::Io)?;
-        let own = handshake::Own { cluster: &shared.config.cluster, id: shared.config.id, address: &shared.config.address };
-        handshake::introduce(&mut stream, &own, peer.id, lane).await?;
+        handshake::introduce(&mut stream, &Own::of(&shared.config), peer.id, lane).await?;
         Ok(stream)
     };
     timeout(limit, connecting).await.unwrap_or(Err(Close::SlowHandshake(limit)))

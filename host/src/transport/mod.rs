@@ -20,18 +20,20 @@
 //!
 //! ```text
 //! connection = hello reply *frame             ; hello and frames from the dialling side, the reply from the accepting side
-//! hello      = magic version sender receiver lane name-length name address-length address crc32
+//! hello      = magic version sender receiver lane sealing name-length name address-length address crc32
 //! reply      = magic version code node crc32
 //! frame      = length crc32 payload
 //!
 //! magic      = "ukehi/p" LF                   ; 8 bytes
-//! version    = u16                            ; 2. Magic and version stand first in every version
+//! version    = u16                            ; 3. Magic and version stand first in every version
 //! sender     = u64                            ; the id of the node that dials
 //! receiver   = u64                            ; the id of the node that it means to reach
 //! lane       = u8                             ; 0 for most envelopes, 1 for bulk
+//! sealing    = u8                             ; 1 if the sender's log is encrypted, else 0: the two sides must agree
 //! name       = *255 byte                      ; the cluster's name, UTF-8; name-length = u8
 //! address    = *255 byte                      ; where the sender can be dialled, UTF-8; address-length = u8
-//! code       = u8                             ; 0 accepted, 1 another version, 2 another cluster, 3 another node, 4 no room for the sender
+//! code       = u8                             ; 0 accepted, 1 another version, 2 another cluster, 3 another node, 4 no room for the sender,
+//!                                             ; 5 the receiver's log is encrypted and the sender's is not, 6 the other way round
 //! node       = u64                            ; the id of the node that answers
 //! length     = u32                            ; of the payload: 0 is a keep-alive, at most 32 MiB
 //! payload    = *byte                          ; one envelope, opaque
@@ -107,6 +109,8 @@ pub struct TransportConfig {
     /// The members' addresses as `host:port`, resolved at each dial, until [`Outbox::set_members`] tells others. This node's own entry is left out of
     /// account.
     pub peers: BTreeMap<NodeId, String>,
+    /// Whether this node encrypts its log: nodes of the other kind are refused.
+    pub sealed: bool,
     /// The bounds.
     pub limits: TransportLimits,
 }

@@ -48,7 +48,8 @@ impl TestNode {
         let (registry, inbox, (stop, shutdown)) = (Registry::new(), Inbox::default(), watch::channel(false));
         let metrics = TransportMetrics::register(&registry).unwrap();
         let address = addresses.get(&NodeId(id)).cloned().unwrap_or_default();
-        let config = TransportConfig { cluster: "test".to_owned(), id: NodeId(id), address, peers: addresses.clone(), limits };
+        let config =
+            TransportConfig { cluster: "test".to_owned(), id: NodeId(id), address, peers: addresses.clone(), sealed: false, limits };
         let transport = Transport::start(config, listener, inbox.clone(), metrics, &shutdown).unwrap();
         Self { transport, inbox, registry, stop }
     }
@@ -209,10 +210,10 @@ async fn bad_connections_end_with_their_reason_and_a_good_peer_notices_nothing()
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), true, "garbage"),
         (vec![0xff; 100], true, "garbage"),
         (Vec::new(), true, "slow_handshake"),
-        (hello_of(2, "test", 1, 2)[..20].to_vec(), true, "slow_handshake"),
-        (hello_of(2, "test", 1, 2)[..20].to_vec(), false, "ended_in_handshake"),
-        (hello_of(2, "other", 1, 2), true, "wrong_cluster"),
-        (hello_of(2, "test", 1, 3), true, "wrong_node"),
+        (hello_of(3, "test", 1, 2)[..20].to_vec(), true, "slow_handshake"),
+        (hello_of(3, "test", 1, 2)[..20].to_vec(), false, "ended_in_handshake"),
+        (hello_of(3, "other", 1, 2), true, "wrong_cluster"),
+        (hello_of(3, "test", 1, 3), true, "wrong_node"),
         (hello_of(9, "test", 1, 2), true, "version"),
     ];
     for (bytes, stays, reason) in before_the_handshake {
@@ -263,7 +264,7 @@ async fn bad_connections_end_with_their_reason_and_a_good_peer_notices_nothing()
 /// A connection that has passed the handshake.
 async fn peer(port: SocketAddr, sender: u64, receiver: u64) -> TcpStream {
     let mut stream = TcpStream::connect(port).await.unwrap();
-    stream.write_all(&hello_of(2, "test", sender, receiver)).await.unwrap();
+    stream.write_all(&hello_of(3, "test", sender, receiver)).await.unwrap();
     let mut reply = [0; 23];
     stream.read_exact(&mut reply).await.unwrap();
     assert_eq!(reply[10], 0, "accepted");
@@ -330,7 +331,7 @@ async fn a_node_that_takes_nothing_holds_up_its_sender_whose_queue_sheds() {
     let (mut listeners, addresses) = listeners(2).await;
     let (stop, shutdown) = watch::channel(false);
     let (cluster, limits) = ("test".to_owned(), TransportLimits::default());
-    let config = TransportConfig { cluster, id: NodeId(2), address: String::new(), peers: addresses.clone(), limits };
+    let config = TransportConfig { cluster, id: NodeId(2), address: String::new(), peers: addresses.clone(), sealed: false, limits };
     let metrics = TransportMetrics::register(&Registry::new()).unwrap();
     let stuck = Transport::start(config, listeners.remove(1), Stuck, metrics, &shutdown).unwrap();
     let node = TestNode::start(1, listeners.remove(0), &addresses, TransportLimits { queue_bytes: 4 << 20, ..TransportLimits::default() });
@@ -378,7 +379,7 @@ async fn a_node_that_is_no_member_is_heard_and_answered_and_becomes_one() {
 async fn a_name_that_does_not_fit_the_handshake_is_refused() {
     let (mut listeners, peers) = listeners(1).await;
     let (cluster, limits) = ("x".repeat(256), TransportLimits::default());
-    let config = TransportConfig { cluster, id: NodeId(1), address: String::new(), peers, limits };
+    let config = TransportConfig { cluster, id: NodeId(1), address: String::new(), peers, sealed: false, limits };
     let metrics = TransportMetrics::register(&Registry::new()).unwrap();
     let error = Transport::start(config, listeners.remove(0), Inbox::default(), metrics, &watch::channel(false).1).expect_err("too long");
     assert_eq!(error.to_string(), "the cluster's name has 256 bytes: expected at most 255");

@@ -22,13 +22,16 @@ struct Options {
     /// Nodes that wait to be added, up to 2; without it, 0 to 2 by the seed. Without any, the members stay what they are.
     #[arg(long, value_parser = clap::value_parser!(u64).range(..=2))]
     spares: Option<u64>,
+    /// Whether the log is sealed; without it, for a third of the seeds.
+    #[arg(long)]
+    sealed: Option<bool>,
     /// Steps of a run, before everything is mended.
     #[arg(long, default_value_t = 1000)]
     steps: u32,
     /// Show all steps of the first run instead of going through many.
     #[arg(long)]
     trace: bool,
-    /// Put a bug in, by its row in the list of hazards: h01, h02, h03, h08, h09, h12, h12-opening, h12-transfer or h14.
+    /// Put a bug in, by its row in the list of hazards: h01, h02, h03, h08, h09, h12, h12-opening, h12-transfer, h14, h50, h52 or another of `sim::BUGS`.
     #[arg(long, value_parser = bug_named)]
     bug: Option<Bug>,
     /// Check nothing but whether what clients see is linearizable.
@@ -37,8 +40,8 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let Options { seeds, from, nodes, spares, steps, trace, bug, clients_only } = Options::parse();
-    let settings = Settings { seed: from, nodes, spares, steps, bug, clients_only };
+    let Options { seeds, from, nodes, spares, sealed, steps, trace, bug, clients_only } = Options::parse();
+    let settings = Settings { seed: from, nodes, spares, sealed, steps, bug, clients_only };
     if trace {
         return show(settings);
     }

@@ -70,6 +70,11 @@ impl Cluster {
                 member.vault.restoring = false;
                 Event::Restored(id, member.machine.clone())
             }
+            Effect::RequestKey { version } => {
+                self.member_mut(id).wanted_key = Some(version);
+                Event::WantsKey(id, version)
+            }
+            Effect::Diverged { reason } => Event::Diverged(id, reason),
             Effect::StateLost { reason } => panic!("node {id} has lost its state: {reason}"),
             other => self.carry_out_for_snapshots(id, other),
         };
@@ -78,7 +83,6 @@ impl Cluster {
 
     fn carry_out_for_snapshots(&mut self, id: NodeId, effect: Effect) -> Event {
         let said = match &effect {
-            Effect::WriteSnapshot { id, offset, bytes } => format!("writes {} bytes of snapshot {id} at {offset}", bytes.len()),
             Effect::RestoreState { piece } => format!("restores {} bytes of its state", piece.len()),
             other => format!("{other:?}"),
         };
@@ -92,7 +96,10 @@ impl Cluster {
                 vault.restoring = true;
             }
             Effect::RestoreState { piece } => machine.extend(decode(&piece)),
-            Effect::WriteSnapshot { id, offset, bytes } => vault.write(id, offset, &bytes),
+            Effect::WriteSnapshot { id: snapshot, offset, bytes } => {
+                vault.write(snapshot, offset, &bytes);
+                return Event::WroteSnapshot(id, snapshot, offset, bytes);
+            }
             Effect::FinishSnapshot { id } => vault.finish(id),
             Effect::DiscardSnapshot { id } => vault.discard(id),
             Effect::RetainSnapshots { ids } => vault.retain(&ids),

@@ -14,6 +14,7 @@ impl Cluster {
             let mut moved = false;
             for id in self.ids() {
                 moved |= !self.member(id).disk_stalled && self.complete_all(id);
+                moved |= self.member(id).wanted_key.is_some() && self.load_keys(id);
                 while self.answer(id) {
                     moved = true;
                 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use amaters_cluster_core::{Committed, Config, Effect, EntryId, Input, LogIndex, Node, NodeId, Payload, StoredSnapshot, Term, Token};
+use amaters_cluster_core::{
+    Committed, Config, Effect, EntryId, Input, LogIndex, Node, NodeId, Payload, SnapshotError, StoredSnapshot, Term, Token,
+};
 
 use super::Cluster;
 
@@ -63,16 +65,22 @@ impl Vault {
     }
 
     /// A node that has the newest snapshot that makes sense, and knows of those before it. Damaged ones are put aside.
-    pub(super) fn restore(&mut self, config: &Config) -> (Node, Vec<Effect>) {
+    ///
+    /// # Errors
+    /// The newest can't be read for want of a key.
+    pub(super) fn restore(&mut self, config: &Config) -> Result<(Node, Vec<Effect>), SnapshotError> {
         loop {
             let mut node = Node::new(config.clone()).expect("the configuration is valid");
             let mut effects = Vec::new();
-            let Some((newest, bytes)) = self.newest() else { return (node, effects) };
+            let Some((newest, bytes)) = self.newest() else { return Ok((node, effects)) };
             let read = bytes.chunks(1000).try_for_each(|piece| node.restore(piece, &mut effects));
             // One that is damaged may also look as if more of it were to come.
             if read.is_ok() && effects.iter().any(|effect| matches!(effect, Effect::StateRestored)) {
                 node.remember(&self.stored());
-                return (node, effects);
+                return Ok((node, effects));
+            }
+            if let Err(missing @ SnapshotError::MissingKey(_)) = read {
+                return Err(missing);
             }
             assert!(self.damaged.contains(&newest), "node {} can't read its own snapshot {newest}: {read:?}", config.id);
             self.lose(newest);

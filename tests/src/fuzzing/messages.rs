@@ -8,8 +8,8 @@ use amaters_cluster_core::message::{
     ReadId, ReadIndexRequest, ReadIndexResponse, RemovalNotice, RequestVoteRequest, RequestVoteResponse, TimeoutNowRequest,
 };
 use amaters_cluster_core::{
-    EntryId, EntryKind, Instant, LogEntry, LogIndex, LogTime, NodeId, Origin, Proposal, Rejection, SessionChange, SessionId, SessionStamp,
-    Term,
+    EntryId, EntryKind, Instant, KeyVersion, LogEntry, LogIndex, LogTime, NodeId, Origin, Proposal, Rejection, SessionChange, SessionId,
+    SessionStamp, Term,
 };
 
 use super::bytes::Bytes;
@@ -40,20 +40,11 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
             let (commit_index, round) = (near_index(subject, bytes), near(bytes, 1));
             let sent_at = (bytes.number(2) == 0).then(|| moment(subject, bytes));
             let (failed, doubtful) = (nodes(bytes), nodes(bytes));
-            Message::HeartbeatRequest(HeartbeatRequest { term, session: near(bytes, 6), commit_index, round, sent_at, failed, doubtful })
+            let session = near(bytes, 6);
+            let key = version_of(session);
+            Message::HeartbeatRequest(HeartbeatRequest { term, session, commit_index, round, sent_at, failed, doubtful, key })
         }
-        10 => {
-            let promise =
-                (bytes.number(2) == 0).then(|| Promise { since: moment(subject, bytes), lasts: Duration::from_nanos(bytes.any()) });
-            Message::HeartbeatResponse(HeartbeatResponse {
-                term,
-                session: near(bytes, 6),
-                round: near(bytes, 1),
-                promise,
-                repairing: bytes.number(8) == 0,
-                disk_full: bytes.number(8) == 0,
-            })
-        }
+        10 => heartbeat_response(subject, bytes, term),
         11 => Message::CommitNotice(CommitNotice { term, commit_index: near_index(subject, bytes) }),
         12 => {
             let (run, position) = (bytes.number(3), near(bytes, 1));
@@ -101,7 +92,15 @@ fn append(subject: &Subject, bytes: &mut Bytes<'_>, term: Term) -> Message {
             LogEntry { id, kind: kind(id.index, bytes) }
         })
         .collect();
-    Message::AppendEntriesRequest(AppendEntriesRequest { term, session: near(bytes, 6), prev_log, leader_commit, entries })
+    Message::AppendEntriesRequest(AppendEntriesRequest { term, session: near(bytes, 6), prev_log, leader_commit, chain: None, entries })
+}
+
+fn heartbeat_response(subject: &Subject, bytes: &mut Bytes<'_>, term: Term) -> Message {
+    let promise = (bytes.number(2) == 0).then(|| Promise { since: moment(subject, bytes), lasts: Duration::from_nanos(bytes.any()) });
+    let session = near(bytes, 6);
+    let (key, disk_full) = (version_of(session), session % 4 == 3);
+    let (round, repairing) = (near(bytes, 1), bytes.number(8) == 0);
+    Message::HeartbeatResponse(HeartbeatResponse { term, session, round, promise, repairing, key, disk_full })
 }
 
 fn outcome(subject: &Subject, bytes: &mut Bytes<'_>) -> AppendOutcome {
@@ -135,6 +134,7 @@ pub(super) fn kind(index: LogIndex, bytes: &mut Bytes<'_>) -> EntryKind {
     let origin = Origin { node: NodeId(bytes.number(8)), run: bytes.number(3), sequence: near(bytes, 1) };
     let time = LogTime(near(bytes, 1000));
     match proposal(bytes) {
+        None if time.0 % 4 == 3 => EntryKind::KeyVersion(version_of(time.0)),
         None => EntryKind::NoOp,
         Some(Proposal::Command(payload)) => EntryKind::Command { origin, payload },
         Some(Proposal::SessionCommand { stamp, payload }) => EntryKind::SessionCommand { origin, time, stamp, payload },
@@ -169,6 +169,11 @@ pub(super) fn change(bytes: &mut Bytes<'_>) -> SessionChange {
 
 fn session(bytes: &mut Bytes<'_>) -> SessionId {
     SessionId(bytes.number(12))
+}
+
+/// Of a number that was drawn for something else: so the corpus means what it did before there were keys.
+fn version_of(number: u64) -> KeyVersion {
+    KeyVersion(u32::try_from(number % 4).expect("it is small"))
 }
 
 fn moment(subject: &Subject, bytes: &mut Bytes<'_>) -> Instant {

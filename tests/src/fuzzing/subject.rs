@@ -325,7 +325,7 @@ fn journal(bytes: &mut Bytes<'_>) -> Vec<Operation> {
     let state = PersistentState { current_term: Term(term.0 + bytes.number(3)), voted_for: NodeId(bytes.number(4)) };
     let mut journal = vec![wire::hard_state_operation(&state)];
     if !entries.is_empty() {
-        let append = wire::append_operation(&entries.iter().collect::<Vec<_>>());
+        let append = wire::append_operation(&entries.iter().collect::<Vec<_>>(), None);
         // Entries with impossible numbers are in nobody's journal.
         if matches!(&append, Operation::Append { first, count, entries } if wire::decode_entries(*first, *count, entries).is_ok()) {
             journal.push(append);

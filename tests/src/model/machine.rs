@@ -222,7 +222,7 @@ fn start(config: &Config, durable: &Durable, runs: u64) -> Node {
     let entries: Vec<_> = durable.entries.iter().collect();
     let mut journal = vec![wire::hard_state_operation(&durable.state)];
     if !entries.is_empty() {
-        journal.push(wire::append_operation(&entries));
+        journal.push(wire::append_operation(&entries, None));
     }
     for operation in journal {
         node.recover(operation).expect("a node can start from what it has written");
@@ -236,7 +236,7 @@ impl Durable {
         match operation {
             Operation::HardState(bytes) => self.state = wire::decode_hard_state(bytes).expect("a node writes what it can read"),
             Operation::Append { first, count, entries } => {
-                let entries = wire::decode_entries(*first, *count, entries).expect("a node writes what it can read");
+                let (entries, _) = wire::decode_entries(*first, *count, entries).expect("a node writes what it can read");
                 self.entries.truncate(usize::try_from(first.previous().0).expect("a log fits into memory"));
                 self.entries.extend(entries);
             }

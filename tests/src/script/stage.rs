@@ -242,7 +242,10 @@ impl Stage {
                 Event::Rejected(id, requests) => self.rejected(id, &requests)?,
                 Event::Restored(id, _) => self.say(format!("{id} has its state from a snapshot")),
                 Event::Repaired(id) => self.say(format!("{id} has repaired itself")),
+                Event::WantsKey(id, version) => self.say(format!("{id} lacks version {version} of the key")),
+                Event::Diverged(id, reason) => self.say(format!("{id} does nothing any more: {reason}")),
                 Event::Snapshots(..)
+                | Event::WroteSnapshot(..)
                 | Event::Members(..)
                 | Event::Noted(_, LogLevel::Debug | LogLevel::Info, _)
                 | Event::Judged(..)

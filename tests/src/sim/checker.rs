@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use amaters_cluster_core::{ConfigState, EntryId, EntryKind, LogEntry, LogIndex, Node, NodeId, NodeState, Term};
+use amaters_cluster_core::{
+    ChainPoint, ConfigState, EncryptedPayload, EntryId, EntryKind, KeyVersion, LogEntry, LogIndex, Node, NodeId, NodeState, Term,
+};
 
 use super::Check;
 use super::coverage::{Coverage, Rare};
+use super::seals::Opener;
 use crate::cluster::Cluster;
 
 /// What has been seen of all nodes so far.
@@ -23,6 +26,8 @@ pub(super) struct Checker {
     /// All entries that ever stood in a log: at each index, by term.
     written: Vec<BTreeMap<Term, Written>>,
     committed: Vec<Committed>,
+    /// Opens what is committed, if the log is sealed.
+    opener: Option<Opener>,
     views: BTreeMap<NodeId, View>,
 }
 
@@ -30,11 +35,16 @@ pub(super) struct Checker {
 struct Written {
     previous: Term,
     kind: EntryKind,
+    /// Where the chain stands behind it, if the log is sealed.
+    point: Option<ChainPoint>,
 }
 
 /// A committed entry.
 pub(super) struct Committed {
+    /// What it says: opened, if the log is sealed.
     pub(super) entry: LogEntry,
+    /// The entry as logs have it.
+    stored: LogEntry,
     /// The term of the leader that committed it.
     in_term: Term,
 }
@@ -45,6 +55,8 @@ struct View {
     terms: Vec<Term>,
     /// The configuration that held.
     configuration: Option<ConfigState>,
+    /// The place of the latest change of the key that its log was seen to have.
+    switch: usize,
     /// The term that it led.
     led: Option<Term>,
     commit_index: LogIndex,
@@ -55,7 +67,7 @@ struct View {
 }
 
 impl Checker {
-    pub(super) fn new(cluster: &Cluster) -> Self {
+    pub(super) fn new(cluster: &Cluster, sealed: bool) -> Self {
         let views: BTreeMap<_, _> = cluster.ids().into_iter().map(|id| (id, View::default())).collect();
         let initial = cluster.ids().first().and_then(|id| cluster.node(*id)).expect("a cluster has a node that is up").configuration();
         Self {
@@ -65,6 +77,7 @@ impl Checker {
             leaders: BTreeMap::new(),
             written: Vec::new(),
             committed: Vec::new(),
+            opener: sealed.then(Opener::new),
             views,
         }
     }
@@ -121,6 +134,7 @@ impl Checker {
             changed = true;
             coverage.hit(Rare::Truncations);
             coverage.hit_if(durable < view.terms.len(), Rare::TruncationsUnderWay);
+            coverage.hit_if(view.switch > same, Rare::RotationsTruncated);
             let undone = view.configuration.as_ref().is_some_and(|state| state.version() > index(same));
             coverage.hit_if(undone, Rare::ConfigurationsTruncated);
             if view.led.is_some() && view.led == led(node) {
@@ -128,10 +142,15 @@ impl Checker {
             }
         }
         view.terms.truncate(same);
+        view.switch = view.switch.min(same);
         for entry in node.log().iter_from(index(same + 1)) {
             let previous = view.terms.last().copied().unwrap_or_default();
             view.terms.push(entry.id.term);
-            check_written(&mut self.written, entry, previous).map_err(|error| format!("{error}, as node {id} has it"))?;
+            let point = node.log().point_at(entry.id.index);
+            check_written(&mut self.written, entry, previous, point).map_err(|error| format!("{error}, as node {id} has it"))?;
+            if entry.switch().is_some() {
+                view.switch = length(entry.id.index);
+            }
             let is_configuration = matches!(entry.kind, EntryKind::Configuration(_));
             self.configurations += usize::from(is_configuration);
             changed |= is_configuration;
@@ -173,7 +192,12 @@ impl Checker {
         let (known, before) = (self.committed.len(), view.configuration.clone());
         for entry in node.log().iter_from(index(self.committed.len() + 1)).take_while(|entry| entry.id.index <= commit_index) {
             coverage.hit_if(entry.id.term < in_term, Rare::EarlierTermsCommitted);
-            self.committed.push(Committed { entry: entry.clone(), in_term });
+            if entry.switch().is_some() {
+                coverage.hit_if(entry.id.term < in_term, Rare::RotationsByAnother);
+                coverage.hit_if(surrounded(node, entry.id.index), Rare::RotationsUnderLoad);
+            }
+            let opened = self.opener.as_mut().map(|opener| opener.open(entry)).transpose()?;
+            self.committed.push(Committed { entry: opened.unwrap_or_else(|| entry.clone()), stored: entry.clone(), in_term });
         }
         if self.committed.len() > known {
             // A leader counts by what it had before it took the next step of a change, in the same moment.
@@ -243,11 +267,11 @@ impl Checker {
                 if entry.id.index != previous.index.next() {
                     return Err(format!("entry {} follows entry {previous} in the log of node {id}", entry.id));
                 }
-                check_written(&mut self.written, entry, previous.term)?;
+                check_written(&mut self.written, entry, previous.term, node.log().point_at(entry.id.index))?;
                 previous = entry.id;
             }
             let (from, to) = (length(base.index), length(node.log().commit_index()));
-            let committed = self.committed[from..to].iter().map(|committed| &committed.entry);
+            let committed = self.committed[from..to].iter().map(|committed| &committed.stored);
             if !committed.eq(node.log().iter_from(LogIndex(1)).take(to - from)) {
                 return Err(format!("state-machine safety: the committed entries of node {id} are not those of the cluster"));
             }
@@ -291,16 +315,42 @@ fn follow_configuration(before: &ConfigState, next: &ConfigState, by_another: bo
     Ok(())
 }
 
-fn check_written(written: &mut Vec<BTreeMap<Term, Written>>, entry: &LogEntry, previous: Term) -> Check {
+fn check_written(written: &mut Vec<BTreeMap<Term, Written>>, entry: &LogEntry, previous: Term, point: Option<ChainPoint>) -> Check {
     let position = length(entry.id.index) - 1;
     if written.len() <= position {
         written.resize_with(position + 1, BTreeMap::new);
     }
-    let known = written[position].entry(entry.id.term).or_insert_with(|| Written { previous, kind: entry.kind.clone() });
-    if known.previous == previous && known.kind == entry.kind {
-        return Ok(());
+    if let Some(point) = point {
+        check_version(written, entry, previous, point)?;
     }
-    Err(format!("log matching: there are two entries {}, one after an entry of term {} and one of {previous}", entry.id, known.previous))
+    let known = written[position].entry(entry.id.term).or_insert_with(|| Written { previous, kind: entry.kind.clone(), point });
+    if known.previous != previous || known.kind != entry.kind {
+        return Err(format!(
+            "log matching: there are two entries {}, one after an entry of term {} and one of {previous}",
+            entry.id, known.previous
+        ));
+    }
+    if known.point == point { Ok(()) } else { Err(format!("links: the chain up to entry {} has two ends", entry.id)) }
+}
+
+/// An entry is sealed with the version that the entries before it have led to, and what it changes that to is what holds behind it.
+fn check_version(written: &[BTreeMap<Term, Written>], entry: &LogEntry, previous: Term, point: ChainPoint) -> Check {
+    let before = match length(entry.id.index).checked_sub(2) {
+        None => Some(KeyVersion(1)),
+        Some(position) => written[position].get(&previous).and_then(|written| written.point).map(|point| point.version),
+    };
+    let Some(before) = before else { return Err(format!("entry {} follows one of term {previous} that nobody wrote", entry.id)) };
+    let sealed = entry.payload().and_then(|payload| EncryptedPayload::parse(payload.clone()).ok()).map(|sealed| sealed.header().version);
+    if sealed.is_some_and(|version| version != before) || point.version != entry.switch().unwrap_or(before) {
+        return Err(format!("entry {} is sealed with version {sealed:?} where {before} holds, and {} behind it", entry.id, point.version));
+    }
+    Ok(())
+}
+
+/// Whether there are commands on both sides of an entry, and those behind it are not committed yet.
+fn surrounded(node: &Node, index: LogIndex) -> bool {
+    let is_command = |at: LogIndex| node.log().get(at).is_some_and(|entry| entry.payload().is_some());
+    is_command(index.previous()) && is_command(node.log().commit_index().max(index).next())
 }
 
 /// A snapshot stands for the beginning of a log: it is that of the committed entries.

@@ -7,6 +7,9 @@ use super::linearizability::{Call, Value};
 /// How many registers there are: few, so that requests meet.
 pub(super) const REGISTERS: usize = 2;
 
+/// What all commands hold: a sealed cluster shows it to no disk and to nobody between its nodes.
+pub(super) const PLAIN: &[u8] = b"plaintext";
+
 /// A command: `#170.1=` writes 170 into register 1, `#170.1?165` does so if it holds 165. A write's value is its request's token, which nobody else
 /// writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +27,8 @@ impl Command {
     pub(super) fn encode(&self, bytes: usize) -> Vec<u8> {
         let Self { token, register, expected } = self;
         let text = match expected {
-            None => format!("#{token}.{register}=."),
-            Some(expected) => format!("#{token}.{register}?{expected}."),
+            None => format!("#{token}.{register}=.plaintext."),
+            Some(expected) => format!("#{token}.{register}?{expected}.plaintext."),
         };
         format!("{text:.<bytes$}").into_bytes()
     }
@@ -66,6 +69,7 @@ mod tests {
                 let encoded = command.encode(bytes);
                 assert!(encoded.len() >= bytes);
                 assert_eq!(Command::decode(&encoded), Some(command));
+                assert!(encoded.windows(PLAIN.len()).any(|part| part == PLAIN));
             }
         }
         for other in ["something else", "#1", "#1.", "#1.9=.", "#x.1=.", "#1.1.", "#1.1?."] {

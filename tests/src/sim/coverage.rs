@@ -84,11 +84,27 @@ pub enum Rare {
     DamagedLogs,
     DamagedInRepair,
     Repaired,
+    Rotations,
+    RotationsDone,
+    RotationsUnderLoad,
+    RotationsRefused,
+    RotationsNotHeld,
+    RotationsUnknown,
+    RotationsTruncated,
+    RotationsByAnother,
+    KeysAskedFor,
+    KeysWaitedFor,
+    StartsWithoutKey,
+    KeysRetired,
+    StartsAfterRetirement,
+    SealedSnapshotsInstalled,
+    SealedSnapshotsRestored,
+    DamagedSealedSnapshots,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Self; 76] = [
+    pub const ALL: [Self; 92] = [
         Self::Candidacies,
         Self::Elections,
         Self::SteppedDown,
@@ -165,6 +181,22 @@ impl Rare {
         Self::DamagedLogs,
         Self::DamagedInRepair,
         Self::Repaired,
+        Self::Rotations,
+        Self::RotationsDone,
+        Self::RotationsUnderLoad,
+        Self::RotationsRefused,
+        Self::RotationsNotHeld,
+        Self::RotationsUnknown,
+        Self::RotationsTruncated,
+        Self::RotationsByAnother,
+        Self::KeysAskedFor,
+        Self::KeysWaitedFor,
+        Self::StartsWithoutKey,
+        Self::KeysRetired,
+        Self::StartsAfterRetirement,
+        Self::SealedSnapshotsInstalled,
+        Self::SealedSnapshotsRestored,
+        Self::DamagedSealedSnapshots,
     ];
 
     /// What it is, for people.
@@ -254,6 +286,29 @@ impl Rare {
             Self::DamagedLogs => "logs of a minority that were lost",
             Self::DamagedInRepair => "of these, before they were repaired",
             Self::Repaired => "nodes that repaired themselves",
+            _ => self.label_of_sealing(),
+        }
+    }
+
+    /// The same for what befalls keys, and what is sealed with them.
+    fn label_of_sealing(self) -> &'static str {
+        match self {
+            Self::Rotations => "leaders of sealed clusters asked for another key",
+            Self::RotationsDone => "changes of the key that were done",
+            Self::RotationsUnderLoad => "of these, with commands on both sides of the change under way",
+            Self::RotationsRefused => "changes of the key that were refused",
+            Self::RotationsNotHeld => "changes of the key given up since a voter did not hold it",
+            Self::RotationsUnknown => "changes of the key whose leader was deposed meanwhile",
+            Self::RotationsTruncated => "changes of the key undone with a conflicting tail",
+            Self::RotationsByAnother => "changes of the key that a later leader committed",
+            Self::KeysAskedFor => "missing keys that nodes asked for",
+            Self::KeysWaitedFor => "missing keys that came",
+            Self::StartsWithoutKey => "starts that failed for want of a key",
+            Self::KeysRetired => "versions of the key that were retired",
+            Self::StartsAfterRetirement => "starts without a version that was in use once",
+            Self::SealedSnapshotsInstalled => "sealed snapshots installed",
+            Self::SealedSnapshotsRestored => "states restored from a sealed snapshot",
+            Self::DamagedSealedSnapshots => "damaged sealed snapshots that had another before them",
             _ => unreachable!("the others have their labels"),
         }
     }
@@ -265,18 +320,20 @@ pub struct Coverage {
     counts: [u64; Rare::ALL.len()],
     /// How many runs had 1 node, 2 nodes, and so on.
     sizes: [u64; MAX_VOTERS],
+    /// How many runs had a sealed log.
+    sealed: u64,
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { counts: [0; Rare::ALL.len()], sizes: [0; MAX_VOTERS] }
+        Self { counts: [0; Rare::ALL.len()], sizes: [0; MAX_VOTERS], sealed: 0 }
     }
 }
 
 impl Coverage {
     /// Of a run of a cluster of this size.
-    pub(super) fn of(nodes: u64) -> Self {
-        let mut coverage = Self::default();
+    pub(super) fn of(nodes: u64, sealed: bool) -> Self {
+        let mut coverage = Self { sealed: sealed.into(), ..Self::default() };
         coverage.sizes[usize::try_from(nodes).map_or(0, |nodes| nodes - 1)] += 1;
         coverage
     }
@@ -292,11 +349,13 @@ impl Coverage {
     }
 
     /// What a node says of itself.
-    pub(super) fn note(&mut self, message: &str) {
+    pub(super) fn note(&mut self, message: &str, sealed: bool) {
         self.hit_if(message.starts_with("stands for election"), Rare::Candidacies);
         self.hit_if(message.contains("is not heard"), Rare::Strangers);
         self.hit_if(message.contains(" was taken: "), Rare::SnapshotsTaken);
         self.hit_if(message.starts_with("installed snapshot"), Rare::SnapshotsInstalled);
+        self.hit_if(sealed && message.starts_with("installed snapshot"), Rare::SealedSnapshotsInstalled);
+        self.hit_if(message.ends_with(" of the key is there"), Rare::KeysWaitedFor);
         self.hit_if(message.ends_with("another was promised that there is none"), Rare::PromisesKept);
         self.hit_if(message.starts_with("the disk has made no progress"), Rare::DiskStalls);
     }
@@ -309,6 +368,7 @@ impl Coverage {
         for (count, more) in self.sizes.iter_mut().zip(other.sizes) {
             *count += more;
         }
+        self.sealed += other.sealed;
     }
 
     /// How often a path was taken.
@@ -321,6 +381,7 @@ impl Coverage {
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let sizes = (1..).zip(self.sizes).filter(|(_, count)| *count == 0).map(|(nodes, _)| format!("clusters of {nodes}"));
+        let sizes = sizes.chain((self.sealed == 0).then(|| "clusters that seal their log".to_owned()));
         Rare::ALL.into_iter().filter(|rare| self.count(*rare) == 0).map(|rare| rare.label().to_owned()).chain(sizes).collect()
     }
 }
@@ -328,6 +389,7 @@ impl Coverage {
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (1..).zip(self.sizes).try_for_each(|(nodes, count)| writeln!(f, "{count:>10}  clusters of {nodes}"))?;
+        writeln!(f, "{:>10}  clusters that seal their log", self.sealed)?;
         Rare::ALL.into_iter().try_for_each(|rare| writeln!(f, "{:>10}  {}", self.count(rare), rare.label()))
     }
 }

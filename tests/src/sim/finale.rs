@@ -23,6 +23,7 @@ impl World<'_> {
     pub(super) fn finish(&mut self) -> Check {
         self.cluster.heal();
         self.mend_disks();
+        self.mend_keys()?;
         self.weather.damage = 0;
         if self.clients_only {
             return self.look_once_more();
@@ -108,6 +109,10 @@ impl World<'_> {
                 }
             }
             for id in self.ids.clone() {
+                if self.cluster.member(id).wanted_key.is_some() {
+                    moved = true;
+                    self.load_keys(id)?;
+                }
                 while self.cluster.member(id).vault.is_busy() {
                     moved = true;
                     self.answer_at(id, 0.0)?;

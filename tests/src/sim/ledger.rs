@@ -48,6 +48,8 @@ enum Kind {
     Session,
     /// Of who is a member.
     Members,
+    /// Of the key.
+    Key,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,11 @@ impl Ledger {
     /// Other members are asked for, under the next token.
     pub(super) fn asked_for_other_members(&mut self, node: NodeId, asked_in: Term) {
         self.requests.push(Request { node, asked_in, kind: Kind::Members, state: State::Open });
+    }
+
+    /// Another version of the key is asked for, under the next token.
+    pub(super) fn asked_for_another_key(&mut self, node: NodeId, asked_in: Term) {
+        self.requests.push(Request { node, asked_in, kind: Kind::Key, state: State::Open });
     }
 
     /// A node has crashed: its clients hear no more, and its state machine begins anew.
@@ -250,8 +257,9 @@ impl Ledger {
             coverage.hit(match request.kind {
                 Kind::Change => Rare::TransfersDone,
                 Kind::Members => Rare::ChangesDone,
+                Kind::Key => Rare::RotationsDone,
                 Kind::Write { .. } | Kind::Read { .. } | Kind::Session => {
-                    return Err(format!("request {token} changes no leader and no members, and is done"));
+                    return Err(format!("request {token} changes no leader, no members and no key, and is done"));
                 }
             });
         }
@@ -264,6 +272,9 @@ impl Ledger {
             match (reason, &request.kind) {
                 (Rejection::UnknownOutcome, Kind::Members) => coverage.hit(Rare::ChangesUnknown),
                 (Rejection::NotCaughtUp, Kind::Members) => coverage.hit(Rare::NotCaughtUp),
+                (Rejection::UnknownOutcome, Kind::Key) => coverage.hit(Rare::RotationsUnknown),
+                (Rejection::KeyNotHeld, Kind::Key) => coverage.hit(Rare::RotationsNotHeld),
+                (reason, Kind::Key) if is_of_key(*reason) => coverage.hit(Rare::RotationsRefused),
                 (reason, Kind::Members) if is_of_members(*reason) => coverage.hit(Rare::ChangesRefused),
                 (Rejection::UnknownTarget, Kind::Change) => coverage.hit(Rare::TransfersRefused),
                 (Rejection::Removed, Kind::Write { .. } | Kind::Read { .. } | Kind::Session) => coverage.hit(Rare::RefusedAsRemoved),
@@ -296,7 +307,9 @@ impl Ledger {
 
     /// Nothing here is faulty but what the simulation takes away: no node has reason to complain of another, or of its disk.
     pub(super) fn check_note(node: NodeId, level: LogLevel, message: &str) -> Check {
-        if level == LogLevel::Error || message.starts_with("an envelope from") {
+        // Keys come late, or not at all.
+        let lacks_key = message.contains("it goes on once the key is there");
+        if level == LogLevel::Error && !lacks_key || message.starts_with("an envelope from") {
             return Err(format!("node {node} complains: {message}"));
         }
         Ok(())
@@ -312,6 +325,14 @@ impl Ledger {
     pub(super) fn is_answered(&mut self, token: Token) -> bool {
         self.request(token).is_ok_and(|request| request.state == State::Answered)
     }
+}
+
+/// Whether it is a reason to refuse a change of the key.
+fn is_of_key(reason: Rejection) -> bool {
+    matches!(
+        reason,
+        Rejection::NotLeader | Rejection::NotReady | Rejection::ChangeUnderWay | Rejection::KeyVersionInUse | Rejection::NotEncrypted
+    )
 }
 
 /// Whether it is a reason to refuse a change of the members.

@@ -251,6 +251,7 @@ impl World<'_> {
             return;
         }
         self.coverage.hit(Rare::DamagedSnapshots);
+        self.coverage.hit_if(self.safe.is_some(), Rare::DamagedSealedSnapshots);
         self.trace.detail(|| format!("snapshot {} of node {id} is damaged", newest.id));
         let bit = self.rng.usize(..usize::try_from(newest.bytes).expect("it is small") * 8);
         self.cluster.member_mut(id).vault.flip(newest.id, bit);
@@ -297,11 +298,16 @@ impl World<'_> {
         }
         self.trace.detail(|| format!("node {id}"));
         self.new_clock(id);
-        self.cluster.restart(id);
-        if self.machines.short.contains(&id) {
-            self.cluster.input(id, Input::DiskSpace { full: true });
+        match self.cluster.try_restart(id) {
+            Ok(()) => {
+                self.coverage.hit_if(self.has_retired_keys(), Rare::StartsAfterRetirement);
+                if self.machines.short.contains(&id) {
+                    self.cluster.input(id, Input::DiskSpace { full: true });
+                }
+                self.tick(id)
+            }
+            Err(error) => self.take_failed_start(id, &error),
         }
-        self.tick(id)
     }
 
     pub(super) fn new_clock(&mut self, id: NodeId) {

@@ -17,6 +17,7 @@ mod command;
 pub mod coverage;
 mod finale;
 mod history;
+mod keys;
 mod ledger;
 mod linearizability;
 mod machines;
@@ -25,6 +26,7 @@ mod operators;
 mod patrons;
 mod promises;
 mod requests;
+mod seals;
 mod search;
 mod sessions;
 mod trace;
@@ -44,7 +46,7 @@ use trace::Trace;
 use world::World;
 
 /// The bugs that can be put in, by their rows in the list of hazards, or by what they spoil.
-pub const BUGS: [(&str, Bug); 11] = [
+pub const BUGS: [(&str, Bug); 14] = [
     ("h01", Bug::AckNamesOwnLast),
     ("h02", Bug::TruncateAlways),
     ("h03", Bug::CommitEarlierTerms),
@@ -54,6 +56,9 @@ pub const BUGS: [(&str, Bug); 11] = [
     ("h12-opening", Bug::ReadBeforeFirstCommit),
     ("h12-transfer", Bug::KeepLeaseInTransfer),
     ("h14", Bug::AckBeforeDurable),
+    ("h50", Bug::BootShared),
+    ("h52", Bug::EarlierKeysForgotten),
+    ("key-retired-early", Bug::KeyRetiredEarly),
     ("exactly-once", Bug::RepeatCarriedOut),
     ("session-expiry", Bug::ExpireByOwnClock),
 ];
@@ -73,6 +78,8 @@ pub struct Settings {
     pub nodes: Option<u64>,
     /// How many nodes wait to be added; none for 0 to 2, by the seed.
     pub spares: Option<u64>,
+    /// Whether the log is sealed; none for a third of the runs, by the seed.
+    pub sealed: Option<bool>,
     /// How many steps, before everything is mended.
     pub steps: u32,
     /// A bug to put in.
@@ -105,7 +112,7 @@ impl Settings {
     /// The settings of the default run.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: None, spares: None, steps: 1000, bug: None, clients_only: false }
+        Self { seed, nodes: None, spares: None, sealed: None, steps: 1000, bug: None, clients_only: false }
     }
 
     /// How many nodes the run has. Five are where most can happen, three what most people run.
@@ -126,6 +133,12 @@ impl Settings {
     #[must_use]
     pub fn spares(&self) -> u64 {
         self.spares.unwrap_or((self.seed / 16 % 4).saturating_sub(1))
+    }
+
+    /// Whether the log is sealed.
+    #[must_use]
+    pub fn sealed(&self) -> bool {
+        self.sealed.unwrap_or(self.seed.is_multiple_of(3))
     }
 }
 
@@ -169,13 +182,15 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Settings { seed, steps, bug, clients_only, .. } = self.settings;
         let (nodes, spares) = (self.settings.nodes(), self.settings.spares());
-        writeln!(f, "seed {seed}, {nodes} nodes and {spares} spares: {}", self.reason)?;
+        let sealed = self.settings.sealed();
+        let kind = if sealed { ", sealed" } else { "" };
+        writeln!(f, "seed {seed}, {nodes} nodes and {spares} spares{kind}: {}", self.reason)?;
         self.trace.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         let bug = BUGS.iter().find(|(_, known)| Some(*known) == bug).map_or(String::new(), |(row, _)| format!(" --bug {row}"));
         let clients_only = if clients_only { " --clients-only" } else { "" };
         write!(
             f,
-            "to see all of it: cargo run --release --package amaters-cluster-tests --bin sim -- --from {seed} --nodes {nodes} --spares {spares} --steps {steps} --trace{bug}{clients_only}"
+            "to see all of it: cargo run --release --package amaters-cluster-tests --bin sim -- --from {seed} --nodes {nodes} --spares {spares} --sealed {sealed} --steps {steps} --trace{bug}{clients_only}"
         )
     }
 }

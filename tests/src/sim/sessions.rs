@@ -55,7 +55,7 @@ struct Attempt {
 
 /// The command of an attempt: its request, and as many dots as `bytes` asks for.
 pub(super) fn session_command_of(token: Token, bytes: usize) -> Vec<u8> {
-    format!("{:.<bytes$}", format!("={token}.")).into_bytes()
+    format!("{:.<bytes$}", format!("={token}.plaintext.")).into_bytes()
 }
 
 /// The request of an attempt.
@@ -75,7 +75,7 @@ impl Reference {
             self.sessions.retain(|_, open| time.0 - open.heard_at < open.timeout);
         }
         match &entry.kind {
-            EntryKind::NoOp | EntryKind::Configuration(_) => {}
+            EntryKind::NoOp | EntryKind::Configuration(_) | EntryKind::KeyVersion(_) => {}
             EntryKind::Command { .. } => self.commands += 1,
             EntryKind::SessionCommand { stamp, payload, .. } => {
                 let Some(token) = attempt_of(payload) else {

@@ -17,6 +17,8 @@ pub(super) enum Action {
     Transfer,
     Session,
     ChangeMembers,
+    RotateKey,
+    ManageKeys,
     Lose,
     Duplicate,
     Cut,
@@ -30,7 +32,7 @@ pub(super) enum Action {
     JumpClock,
 }
 
-const ACTIONS: [Action; 20] = [
+const ACTIONS: [Action; 22] = [
     Action::Deliver,
     Action::Complete,
     Action::Answer,
@@ -40,6 +42,8 @@ const ACTIONS: [Action; 20] = [
     Action::Transfer,
     Action::Session,
     Action::ChangeMembers,
+    Action::RotateKey,
+    Action::ManageKeys,
     Action::Lose,
     Action::Duplicate,
     Action::Cut,
@@ -77,29 +81,32 @@ pub(super) struct Weather {
 }
 
 impl Weather {
-    pub(super) fn draw(rng: &mut Rng) -> Self {
+    /// `sealed`: whether there are keys to care for.
+    pub(super) fn draw(rng: &mut Rng, sealed: bool) -> Self {
         let mut one_of = |choices: &[u32]| choices[rng.usize(..choices.len())];
         let weights = [
-            200,                         // Deliver
-            one_of(&[20, 60, 200]),      // Complete
-            one_of(&[10, 40, 100]),      // Answer
-            one_of(&[3, 10, 40, 80]),    // PassTime
-            one_of(&[0, 5, 20]),         // Propose
-            one_of(&[0, 2, 8]),          // Read
-            one_of(&[0, 0, 2, 6]),       // Transfer
-            one_of(&[0, 0, 10, 30]),     // Session
-            one_of(&[0, 2, 10]),         // ChangeMembers
-            one_of(&[0, 0, 5, 30]),      // Lose
-            one_of(&[0, 5, 20]),         // Duplicate
-            one_of(&[0, 0, 2, 4]),       // Cut
-            one_of(&[0, 1, 10]),         // Heal
-            one_of(&[0, 0, 1, 3]),       // Crash
-            one_of(&[0, 0, 0, 0, 0, 1]), // PowerFailure
-            one_of(&[5, 20, 50]),        // Restart
-            one_of(&[0, 0, 0, 1, 3]),    // StallDisk
-            one_of(&[0, 0, 0, 0, 1]),    // FillDisk
-            one_of(&[2, 5, 10]),         // MendDisks
-            one_of(&[0, 0, 0, 1, 3]),    // JumpClock
+            200,                                                                  // Deliver
+            one_of(&[20, 60, 200]),                                               // Complete
+            one_of(&[10, 40, 100]),                                               // Answer
+            one_of(&[3, 10, 40, 80]),                                             // PassTime
+            one_of(&[0, 5, 20]),                                                  // Propose
+            one_of(&[0, 2, 8]),                                                   // Read
+            one_of(&[0, 0, 2, 6]),                                                // Transfer
+            one_of(&[0, 0, 10, 30]),                                              // Session
+            one_of(&[0, 2, 10]),                                                  // ChangeMembers
+            if sealed { one_of(&[0, 2, 10, 30]) } else { one_of(&[0, 0, 0, 1]) }, // RotateKey
+            if sealed { one_of(&[5, 20, 60]) } else { 0 },                        // ManageKeys
+            one_of(&[0, 0, 5, 30]),                                               // Lose
+            one_of(&[0, 5, 20]),                                                  // Duplicate
+            one_of(&[0, 0, 2, 4]),                                                // Cut
+            one_of(&[0, 1, 10]),                                                  // Heal
+            one_of(&[0, 0, 1, 3]),                                                // Crash
+            one_of(&[0, 0, 0, 0, 0, 1]),                                          // PowerFailure
+            one_of(&[5, 20, 50]),                                                 // Restart
+            one_of(&[0, 0, 0, 1, 3]),                                             // StallDisk
+            one_of(&[0, 0, 0, 0, 1]),                                             // FillDisk
+            one_of(&[2, 5, 10]),                                                  // MendDisks
+            one_of(&[0, 0, 0, 1, 3]),                                             // JumpClock
         ];
         let in_order = f64::from(one_of(&[100, 100, 90, 50, 0])) / 100.0;
         let bursts = f64::from(one_of(&[0, 20, 60])) / 100.0;

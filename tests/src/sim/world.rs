@@ -8,15 +8,17 @@ use fastrand::Rng;
 use super::checker::Checker;
 use super::coverage::{Coverage, Rare};
 use super::history::History;
+use super::keys::Safe;
 use super::ledger::Ledger;
 use super::machines::{CLOCK_DRIFT, Machines};
 use super::network::line;
 use super::patrons::Patron;
 use super::promises::Promises;
+use super::seals::Seals;
 use super::trace::Trace;
 use super::weather::{Action, Weather};
 use super::{Check, Report, Settings};
-use crate::cluster::{Cluster, Event};
+use crate::cluster::{Cluster, Event, encryption};
 use crate::render;
 
 /// A cluster in bad weather.
@@ -36,6 +38,9 @@ pub(super) struct World<'a> {
     /// A leader that has handed over and was cut off, and in how many steps a client asks it.
     pub(super) left_behind: Option<(NodeId, u32)>,
     promises: Promises,
+    /// The operators' keys, if the cluster is sealed.
+    pub(super) safe: Option<Safe>,
+    seals: Option<Seals>,
     steps: u32,
     pub(super) clients_only: bool,
     pub(super) patrons: [Patron; 3],
@@ -62,15 +67,16 @@ impl<'a> World<'a> {
             config.disk_stall_timeout = Duration::from_millis(stall);
             config.snapshots = snapshots.clone();
             config.bug = settings.bug;
+            config.encryption = settings.sealed().then(encryption);
         });
         for spare in 1..=settings.spares() {
             cluster.put_up_spare(NodeId(settings.nodes() + spare), NodeId(1));
         }
         let mut world = Self {
-            checker: Checker::new(&cluster),
+            checker: Checker::new(&cluster, settings.sealed()),
             spares: settings.spares() > 0,
             ids: cluster.ids(),
-            weather: Weather::draw(&mut rng),
+            weather: Weather::draw(&mut rng, settings.sealed()),
             steps: settings.steps,
             clients_only: settings.clients_only,
             cluster,
@@ -80,7 +86,9 @@ impl<'a> World<'a> {
             machines: Machines::with_clocks(lease_reads),
             left_behind: None,
             promises: Promises::default(),
-            coverage: Coverage::of(settings.nodes()),
+            safe: settings.sealed().then(Safe::new),
+            seals: settings.sealed().then(Seals::default),
+            coverage: Coverage::of(settings.nodes(), settings.sealed()),
             trace,
             patrons: Default::default(),
             applied_before: LogIndex::NONE,
@@ -96,7 +104,7 @@ impl<'a> World<'a> {
         let mut spell = 0;
         for step in 0..self.steps {
             if spell == 0 {
-                self.weather = Weather::draw(&mut self.rng);
+                self.weather = Weather::draw(&mut self.rng, self.safe.is_some());
                 self.draw_rates();
                 spell = self.rng.u32(50..400);
                 self.trace.step(|| format!("{step:>8}  {:?}", self.weather));
@@ -134,6 +142,8 @@ impl<'a> World<'a> {
             Action::Session => return self.use_session(),
             Action::ChangeMembers if self.spares => return self.change_members(),
             Action::ChangeMembers => {}
+            Action::RotateKey => return self.rotate_key(),
+            Action::ManageKeys => return self.manage_keys(),
             Action::Restart => return self.restart_one(),
             Action::Lose => self.lose(),
             Action::Duplicate => self.duplicate(),
@@ -181,6 +191,9 @@ impl World<'_> {
                 self.checker.repaired(*node);
             }
         }
+        if let Some(seals) = &mut self.seals {
+            events.iter().try_for_each(|event| seals.check(event))?;
+        }
         self.checker.check(&self.cluster, id, &mut self.coverage)?;
         self.take_answers(&events);
         self.ledger.check_committed(self.checker.committed())?;
@@ -197,11 +210,12 @@ impl World<'_> {
             Event::Done(node, tokens) => self.ledger.check_done(*node, tokens, coverage),
             Event::Rejected(node, requests) => self.ledger.check_rejected(*node, requests, coverage),
             Event::Noted(node, level, message) => {
-                coverage.note(message);
+                coverage.note(message, self.safe.is_some());
                 Ledger::check_note(*node, *level, message)
             }
             Event::Restored(node, machine) => {
                 coverage.hit(Rare::SnapshotsRestored);
+                coverage.hit_if(self.safe.is_some(), Rare::SealedSnapshotsRestored);
                 self.ledger.check_restored(*node, machine, self.checker.committed())
             }
             Event::Submitted(_, _, operations) => {
@@ -212,7 +226,12 @@ impl World<'_> {
                 coverage.hit(Rare::Repaired);
                 Ok(())
             }
-            Event::Snapshots(..) | Event::Members(..) | Event::Judged(..) | Event::Follows(..) => Ok(()),
+            Event::Diverged(node, reason) => Err(format!("node {node} does nothing any more: {reason}")),
+            Event::WantsKey(..) => {
+                coverage.hit(Rare::KeysAskedFor);
+                Ok(())
+            }
+            Event::Snapshots(..) | Event::WroteSnapshot(..) | Event::Members(..) | Event::Judged(..) | Event::Follows(..) => Ok(()),
         })?;
         for event in &events {
             self.cover_replies(event, term);
@@ -297,6 +316,11 @@ fn show(event: &Event) -> String {
         Event::Judged(id, event) => format!("node {id} has changed its mind: {event:?}"),
         Event::Restored(id, _) => format!("node {id} has its state from a snapshot"),
         Event::Snapshots(id, what) => format!("node {id} {what}"),
+        Event::WroteSnapshot(id, snapshot, offset, bytes) => {
+            format!("node {id} writes {} bytes of snapshot {snapshot} at {offset}", bytes.len())
+        }
+        Event::WantsKey(id, version) => format!("node {id} lacks version {version} of the key"),
+        Event::Diverged(id, reason) => format!("node {id} does nothing any more: {reason}"),
         Event::Repaired(id) => format!("node {id} has repaired itself"),
         Event::Follows(id, term, leader) => format!("node {id} knows of the leader {leader} of term {term}"),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amaters_cluster_core::message::{HeartbeatRequest, HeartbeatResponse, Message, Promise, RequestVoteRequest, TimeoutNowRequest};
-use amaters_cluster_core::{Config, Instant, LogIndex, NodeState, Term, Token};
+use amaters_cluster_core::{Config, Instant, KeyVersion, LogIndex, NodeState, Term, Token};
 
 use crate::messages::{append, appended, id, pre_vote, request_pre_vote, request_vote, vote};
 use crate::subject::{Reaction, Subject};
@@ -77,6 +77,7 @@ fn h12_a_leader_that_tells_its_successor_to_stand_has_no_lease_any_more() {
         round,
         promise: None,
         repairing: false,
+        key: KeyVersion::NONE,
         disk_full: false,
     });
     assert_eq!(node.receive(3, confirmed).served, [Token(9)], "a majority still proves it");
@@ -97,6 +98,7 @@ fn a_promise_is_kept() {
         round: 0,
         promise: Some(Promise { since: Instant(77), lasts: Duration::from_millis(150) }),
         repairing: false,
+        key: KeyVersion::NONE,
         disk_full: false,
     };
     assert_eq!(node.receive(2, heartbeat_at(1, Instant(77))).sent, [(2, Message::HeartbeatResponse(answer))]);
@@ -132,7 +134,8 @@ fn a_restart_is_no_way_out_of_a_promise() {
 #[test]
 fn without_leases_there_are_no_promises() {
     let mut follower = Subject::with_log(3, &[1]);
-    let answer = HeartbeatResponse { term: Term(1), session: 0, round: 0, promise: None, repairing: false, disk_full: false };
+    let answer =
+        HeartbeatResponse { term: Term(1), session: 0, round: 0, promise: None, repairing: false, disk_full: false, key: KeyVersion::NONE };
     assert_eq!(follower.receive(2, heartbeat_at(1, Instant(77))).sent, [(2, Message::HeartbeatResponse(answer))]);
     assert_eq!(follower.receive(3, request_vote(2, (1, 1))).sent, [(3, vote(2, true))]);
     let mut leader = Subject::leader(3, &[1]);
@@ -173,7 +176,15 @@ fn sent_at(reaction: &Reaction) -> Instant {
 
 fn promise(since: Instant, lasts_ms: u64) -> Message {
     let promise = Some(Promise { since, lasts: Duration::from_millis(lasts_ms) });
-    Message::HeartbeatResponse(HeartbeatResponse { term: Term(2), session: 0, round: 0, promise, repairing: false, disk_full: false })
+    Message::HeartbeatResponse(HeartbeatResponse {
+        term: Term(2),
+        session: 0,
+        round: 0,
+        promise,
+        repairing: false,
+        disk_full: false,
+        key: KeyVersion::NONE,
+    })
 }
 
 fn heartbeat_at(term: u64, sent_at: Instant) -> Message {
@@ -185,5 +196,6 @@ fn heartbeat_at(term: u64, sent_at: Instant) -> Message {
         sent_at: Some(sent_at),
         failed: Vec::new(),
         doubtful: Vec::new(),
+        key: KeyVersion::NONE,
     })
 }

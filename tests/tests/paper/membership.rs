@@ -19,6 +19,7 @@ fn append_configuration(term: u64, state: ConfigState) -> Message {
         session: 0,
         prev_log: id((1, 1)),
         leader_commit: LogIndex(0),
+        chain: None,
         entries,
     })
 }

@@ -4,7 +4,7 @@ use amaters_cluster_core::message::{
     AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, HeartbeatRequest, HeartbeatResponse, Message, PreVoteRequest,
     PreVoteResponse, RequestVoteRequest, RequestVoteResponse,
 };
-use amaters_cluster_core::{EntryId, EntryKind, LogEntry, LogIndex, NodeId, Origin, Term};
+use amaters_cluster_core::{EntryId, EntryKind, KeyVersion, LogEntry, LogIndex, NodeId, Origin, Term};
 
 /// A place in the log: index and term.
 pub(crate) type Place = (u64, u64);
@@ -23,7 +23,7 @@ pub(crate) fn entry(place: Place) -> LogEntry {
 pub(crate) fn append(term: u64, prev: Place, terms: &[u64], commit: u64) -> Message {
     let entries = (prev.0 + 1..).zip(terms).map(|(index, term)| entry((index, *term))).collect();
     let (term, prev_log, leader_commit) = (Term(term), id(prev), LogIndex(commit));
-    Message::AppendEntriesRequest(AppendEntriesRequest { term, session: 0, prev_log, leader_commit, entries })
+    Message::AppendEntriesRequest(AppendEntriesRequest { term, session: 0, prev_log, leader_commit, chain: None, entries })
 }
 
 pub(crate) fn appended(term: u64, match_index: u64) -> Message {
@@ -46,6 +46,7 @@ pub(crate) fn heartbeat(term: u64, commit: u64) -> Message {
         sent_at: None,
         failed: Vec::new(),
         doubtful: Vec::new(),
+        key: KeyVersion::NONE,
     })
 }
 
@@ -54,7 +55,15 @@ pub(crate) fn commit_notice(term: u64, commit: u64) -> Message {
 }
 
 pub(crate) fn alive(term: u64, round: u64) -> Message {
-    Message::HeartbeatResponse(HeartbeatResponse { term: Term(term), session: 0, round, promise: None, repairing: false, disk_full: false })
+    Message::HeartbeatResponse(HeartbeatResponse {
+        term: Term(term),
+        session: 0,
+        round,
+        promise: None,
+        repairing: false,
+        disk_full: false,
+        key: KeyVersion::NONE,
+    })
 }
 
 pub(crate) fn request_vote(term: u64, last: Place) -> Message {

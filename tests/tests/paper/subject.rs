@@ -58,7 +58,7 @@ impl Subject {
             let state = PersistentState { current_term: (*last).into(), voted_for: NodeId::NONE };
             let entries: Vec<_> = (1..).zip(terms).map(|(index, term)| entry((index, *term))).collect();
             journal.push(wire::hard_state_operation(&state));
-            journal.push(wire::append_operation(&entries.iter().collect::<Vec<_>>()));
+            journal.push(wire::append_operation(&entries.iter().collect::<Vec<_>>(), None));
         }
         let now = Instant(1_000_000_000);
         let node = started(&config, &journal, now);

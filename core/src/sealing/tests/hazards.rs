@@ -73,15 +73,19 @@ fn h50_a_restart_from_an_older_disk_repeats_no_key_and_nonce() {
 }
 
 #[test]
-fn h50_a_start_without_random_bytes_is_refused_and_the_counter_ends_before_it_wraps() {
+fn h50_a_start_without_random_bytes_is_refused_and_a_sub_key_ends_before_it_has_sealed_too_much() {
     let refused = EntryEncryptor::new(log("orders", 0), NodeId(1), Boot([0; 16]), KeyRing::default());
     assert_eq!(refused.err(), Some(SealingError::NoRandomness));
 
     let mut encryptor = encryptor(1, 1);
     encryptor.set_blocks(MAX_BLOCKS - 4);
-    encryptor.seal(id(1, 1), &[7; 33]).expect("3 blocks, and one for the tag");
-    assert_eq!(encryptor.seal(id(1, 2), b"").err(), Some(SealingError::Exhausted));
-    assert_eq!(encryptor.snapshot_sealer(id(1, 2)).err(), Some(SealingError::Exhausted));
+    let last = encryptor.seal(id(1, 1), &[7; 33]).expect("3 blocks, and one for the tag");
+    let next = encryptor.seal(id(1, 2), b"x").expect("with the next sub-key");
+    assert_ne!(last.header().boot, next.header().boot);
+    assert_eq!(next.header().counter, 1);
+    let mut other = super::encryptor(2, 2);
+    assert_eq!(other.open(id(1, 1), &last).expect("of the first sub-key"), vec![7; 33]);
+    assert_eq!(other.open(id(1, 2), &next).expect("of the next one"), "x");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use ureq::Agent;
 
 use crate::admin::{MemberRoleView, RoleView, StatusView};
+use crate::keys::create_key_file;
 
 /// The processes. Dropping this ends them all.
 pub(super) struct Cluster {
@@ -22,6 +23,8 @@ pub(super) struct Cluster {
     nodes: Vec<Node>,
     /// How many of them begin the cluster; the others join it.
     founders: u8,
+    /// The keys of all of them.
+    keys: PathBuf,
     agent: Agent,
     deaths_are_tolerated: AtomicBool,
 }
@@ -38,7 +41,7 @@ struct Node {
 const GRACE: Duration = Duration::from_secs(3);
 
 impl Cluster {
-    /// Chooses ports and directories; nothing is started. The first `founders` nodes begin the cluster, the others join it when they are started.
+    /// Chooses ports and directories, and makes a key file for all; nothing is started. The first `founders` nodes begin the cluster, the others join it when they are started.
     pub(super) fn new(dir: &Path, count: u8, founders: u8) -> anyhow::Result<Self> {
         let dir = dir.canonicalize().with_context(|| format!("{} can't be found", dir.display()))?;
         let ports = free_ports(usize::from(count) * 3)?;
@@ -52,11 +55,18 @@ impl Cluster {
         };
         let nodes = (1..=count).zip(ports.chunks_exact(3)).map(node).collect();
         let agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(1))).proxy(None).build().into();
-        Ok(Self { dir, nodes, founders, agent, deaths_are_tolerated: AtomicBool::new(false) })
+        let keys = dir.join("log.keys");
+        create_key_file(&keys)?;
+        Ok(Self { dir, nodes, founders, keys, agent, deaths_are_tolerated: AtomicBool::new(false) })
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The file that the nodes' keys are in.
+    pub(super) fn keys(&self) -> &Path {
+        &self.keys
     }
 
     pub(super) fn len(&self) -> u8 {
@@ -106,6 +116,7 @@ impl Cluster {
         let mut command = Command::new(program);
         command.args(["start", "--id", &id.to_string(), "--data-dir"]).arg(self.dir.join(format!("node-{id}")));
         command.args(["--listen", &node.listen.to_string(), "--client", &node.client.to_string(), "--admin", &node.admin.to_string()]);
+        command.arg("--key-file").arg(&self.keys);
         if id > self.founders {
             command.args(["--join", &self.running_admin_addresses().join(",")]);
         } else {

@@ -35,6 +35,12 @@ pub enum UsageError {
         /// What is allowed.
         expected: String,
     },
+    /// A node among others has no key for its log, and was not told to do without.
+    #[error("this node is to encrypt its log, and no key was named")]
+    NoKeys {
+        /// Whether it joins a cluster that runs.
+        joins: bool,
+    },
     /// A key of the file that is no option.
     #[error("{key} is not an option ({origin}): known are {known}")]
     UnknownKey {
@@ -67,6 +73,26 @@ pub enum UsageError {
 }
 
 impl UsageError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::NoKeys { joins: false } => {
+                "make a key file once, give each node of the cluster a copy, and name it at each start:
+    ukehi key generate --out FILE
+    ukehi start … --key-file FILE
+  or start all nodes with --no-encryption: whoever gets a disk or a backup then reads everything"
+            }
+            Self::NoKeys { joins: true } => {
+                "copy the key file that the nodes of the cluster have, and name it:
+    ukehi key generate --out FILE      made it, on one of them; a cluster of one made DATA_DIR.key
+    ukehi start … --key-file FILE
+  or start with --no-encryption, if they were"
+            }
+            _ => "see `ukehi start --help`",
+        }
+    }
+
     pub(super) fn missing(key: &'static str, expected: impl Into<String>) -> Self {
         Self::Missing { key, expected: expected.into() }
     }

@@ -6,6 +6,8 @@ use amaters_cluster_core::HeartbeatConfig;
 use clap::Parser;
 
 use super::*;
+use crate::cli::key::KeyOrigin;
+use crate::keys::KeyCommand;
 
 #[derive(Parser)]
 struct Start {
@@ -13,7 +15,10 @@ struct Start {
     args: StartArgs,
 }
 
-const THREE: &str = "--peer 1=127.0.0.1:7101 --peer 2=127.0.0.1:7102 --peer 3=127.0.0.1:7103";
+const PEERS: &str = "--peer 1=127.0.0.1:7101 --peer 2=127.0.0.1:7102 --peer 3=127.0.0.1:7103";
+
+/// With nothing that these tests are not about.
+const THREE: &str = "--no-encryption --peer 1=127.0.0.1:7101 --peer 2=127.0.0.1:7102 --peer 3=127.0.0.1:7103";
 
 /// Resolves a command line, `NAME=VALUE` variables one a line, and the text of a file; the file's name in an error is `ukehi.toml`.
 fn resolve(flags: &str, variables: &str, file: &str) -> Result<StartOptions, String> {
@@ -71,6 +76,7 @@ fn every_option_can_stand_in_the_file() {
             listen = "0.0.0.0:7102"
             client = "[::1]:6392"
             admin = "127.0.0.1:8092"
+            key-file = "/etc/ukehi/log.keys"
             cluster = "blue.1"
             insecure = true
             log-format = "json"
@@ -101,6 +107,7 @@ fn every_option_can_stand_in_the_file() {
     assert_eq!(options.listen.to_string(), "0.0.0.0:7102");
     assert_eq!(options.client.to_string(), "[::1]:6392");
     assert_eq!(options.cluster, "blue.1");
+    assert_eq!(options.encryption, EncryptionChoice::Keys(KeyOrigin::File("/etc/ukehi/log.keys".into())));
     assert_eq!(options.peers.values().collect::<Vec<_>>(), ["node-1.example:7101", "10.0.0.2:7102", "[fd00::3]:7103"]);
     assert_eq!(options.core.election_timeout_min, Duration::from_millis(400));
     assert_eq!(options.core.election_timeout_max, Duration::from_secs(1));
@@ -122,7 +129,8 @@ fn every_option_can_stand_in_the_file() {
 #[test]
 fn the_file_knows_every_flag() {
     let said = resolve("", "", "nonsense = 1").expect_err("unknown");
-    let known = "id, data-dir, listen, client, admin, peers, join, advertise, cluster, insecure, log-format, log-level, election-timeout-min, \
+    let known = "id, data-dir, listen, client, admin, peers, join, advertise, key-file, key-env, key-command, key-credential, no-encryption, cluster, \
+                 insecure, log-format, log-level, election-timeout-min, \
                  election-timeout-max, heartbeat-interval, lease-reads, max-clock-drift, disk-stall-timeout, failure-threshold, failure-pause, \
                  failure-min-deviation, failure-window, memory-limit, snapshot-every-bytes, snapshot-every-entries, snapshots-kept, segment-size, \
                  on-corruption, max-clients, client-idle-timeout";
@@ -132,7 +140,8 @@ fn the_file_knows_every_flag() {
 #[test]
 fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
     let file = "cluster = \"file\"\n[peers]\n1 = \"h:1\"";
-    let variables = "UKEHI_CLUSTER=variable\nUKEHI_PEER=1=127.0.0.1:71,2=127.0.0.1:72\nUKEHI_DATA_DIR=d\nUKEHI_ID=1";
+    let variables =
+        "UKEHI_CLUSTER=variable\nUKEHI_PEER=1=127.0.0.1:71,2=127.0.0.1:72\nUKEHI_DATA_DIR=d\nUKEHI_ID=1\nUKEHI_NO_ENCRYPTION=true";
     let cluster = |flags: &str, variables: &str, file: &str| resolve(flags, variables, file).expect("valid").cluster;
     assert_eq!(cluster("--cluster flag", variables, file), "flag");
     assert_eq!(cluster("", variables, file), "variable");
@@ -292,7 +301,7 @@ fn wrong_values_are_refused() {
 
 #[test]
 fn listening_beyond_loopback_is_refused_on_each_port() {
-    let own = "--id 1 --peer 1=10.0.0.1:7101 --peer 2=10.0.0.2:7101";
+    let own = "--id 1 --no-encryption --peer 1=10.0.0.1:7101 --peer 2=10.0.0.2:7101";
     for (flags, key, at, origin) in [
         ("--listen 0.0.0.0:7101", "listen", "0.0.0.0:7101", "--listen"),
         ("--client [::]:6391", "client", "[::]:6391", "--client"),
@@ -332,4 +341,43 @@ fn a_wrong_value_is_found_where_it_stands() {
     ] {
         assert_eq!(resolve(d, variables, file).expect_err("refused"), said, "{variables}{file}");
     }
+}
+
+#[test]
+fn a_cluster_of_one_has_keys_of_its_own_and_others_name_theirs_or_do_without() {
+    let choice =
+        |flags: &str, variables: &str, file: &str| resolve(&format!("--data-dir d {flags}"), variables, file).map(|it| it.encryption);
+    assert_eq!(choice("", "", ""), Ok(EncryptionChoice::OwnKeys));
+    assert_eq!(choice("--id 1 --peer 1=127.0.0.1:7101", "", ""), Ok(EncryptionChoice::OwnKeys), "alone, however that is said");
+    let keys = |origin| Ok(EncryptionChoice::Keys(origin));
+    let three = format!("--id 1 {PEERS}");
+    assert_eq!(choice(&format!("{three} --key-file k"), "", ""), keys(KeyOrigin::File("k".into())));
+    assert_eq!(choice(&format!("{three} --key-env K"), "", ""), keys(KeyOrigin::Variable("K".into())));
+    assert_eq!(choice(&format!("{three} --key-credential k"), "", ""), keys(KeyOrigin::Credential("k".into())));
+    let command = KeyCommand::from_line("vault read").expect("words");
+    assert_eq!(choice(&three, "UKEHI_KEY_COMMAND=vault read", ""), keys(KeyOrigin::Command(command)));
+    assert_eq!(choice(&format!("{three} --no-encryption"), "", ""), Ok(EncryptionChoice::Off));
+    for joins in [&*three, "--id 4 --join 127.0.0.1:8091"] {
+        assert_eq!(choice(joins, "", ""), Err("this node is to encrypt its log, and no key was named".to_owned()), "{joins}");
+    }
+}
+
+#[test]
+fn one_place_says_where_the_keys_are_and_it_says_one_thing() {
+    let choice =
+        |flags: &str, variables: &str, file: &str| resolve(&format!("--data-dir d {flags}"), variables, file).map(|it| it.encryption);
+    let file = "key-file = \"k\"\n";
+    assert_eq!(choice("", "", file), Ok(EncryptionChoice::Keys(KeyOrigin::File("k".into()))));
+    assert_eq!(choice("--no-encryption", "", file), Ok(EncryptionChoice::Off), "a flag replaces what the file says");
+    assert_eq!(choice("", "UKEHI_NO_ENCRYPTION=true", file), Ok(EncryptionChoice::Off));
+    assert_eq!(choice("", "", "key-file = \"k\"\nno-encryption = false\n"), Ok(EncryptionChoice::Keys(KeyOrigin::File("k".into()))));
+    let error = choice("", "", "key-file = \"k\"\nno-encryption = true\n").expect_err("two things");
+    assert_eq!(error, "no-encryption is true (ukehi.toml:2): expected one source of keys, and ukehi.toml:1 names another already");
+    let error = choice("", "UKEHI_KEY_ENV=K\nUKEHI_KEY_FILE=k", "").expect_err("two things");
+    assert_eq!(error, "key-env is K (UKEHI_KEY_ENV): expected one source of keys, and UKEHI_KEY_FILE names another already");
+    assert!(choice("--key-file k --key-env K", "", "").expect_err("two flags").contains("cannot be used with"));
+    assert_eq!(
+        choice("--key-command=", "", "").expect_err("no words"),
+        "key-command is \"\" (--key-command): expected a program, and its arguments if it takes any"
+    );
 }

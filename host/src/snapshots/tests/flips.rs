@@ -38,7 +38,7 @@ fn config() -> Config {
 }
 
 fn identity() -> Identity {
-    Identity { cluster: "flips".to_owned(), node: NodeId(1), voters: vec![NodeId(1)] }
+    Identity { cluster: "flips".to_owned(), node: NodeId(1), voters: vec![NodeId(1)], sealed: false }
 }
 
 fn write(node: &RaftNode, numbers: std::ops::Range<u32>) {

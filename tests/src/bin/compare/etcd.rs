@@ -90,7 +90,7 @@ async fn connect(node: SocketAddr, deadline: Instant) -> anyhow::Result<Channel>
 async fn run_client(channel: Channel, number: u64, start: Instant, end: Instant, shared: Arc<Mutex<Counts>>) {
     let mut grpc = Grpc::new(channel);
     let mut random = fastrand::Rng::with_seed(number);
-    let value = vec![b'x'; Workload::VALUE_BYTES as usize];
+    let value = vec![b'x'; workload.value as usize];
     while Instant::now() < end {
         let key = format!("key:{:010}", random.u32(0..Workload::KEYS)).into_bytes();
         let sent = Instant::now();

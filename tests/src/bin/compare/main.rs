@@ -4,8 +4,8 @@
 //! What counts is the ratio: absolute figures move from machine to machine, and from hour to hour. To be fair to both:
 //! - Only one system's processes exist at a time: each run starts its system anew, on empty directories of the same disk, and ends it.
 //! - A pair of runs gives one ratio, and every other pair runs the other system first. The median of the ratios is the result.
-//! - Clients are closed loops that spread evenly over all nodes of the system, write 128 bytes to random keys of the same set, and live in one
-//!   thread here. A second of warm-up is not counted. A run with an error ends the comparison.
+//! - Clients are closed loops that spread evenly over all nodes of the system, write 128 bytes (against plaintext 1 KiB as well) to random keys of the same set,
+//!   and live in one thread here. A second of warm-up is not counted. A run with an error ends the comparison.
 //!
 //! Nothing is installed: where a program is missing, the error says how to get it.
 #![allow(clippy::print_stdout, reason = "the report is what the program is for")]
@@ -25,7 +25,7 @@ mod systems;
 mod wal;
 
 use outage::Event;
-use systems::{System, UkehiLoad};
+use systems::{Encryption, System, UkehiLoad};
 
 /// Compares durable writes of three Ukehi nodes with another system, in alternating runs
 #[derive(Debug, Parser)]
@@ -52,9 +52,12 @@ struct Options {
     /// Clients at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: u32,
+    /// Has Ukehi's nodes encrypt nothing
+    #[arg(long, requires = "against")]
+    no_encryption: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Rival {
     /// Three nodes of etcd (Debian's etcd-server)
     Etcd,
@@ -66,6 +69,8 @@ enum Rival {
     Writes,
     /// Ukehi without snapshots, which shows what taking them all the time costs
     Snapshots,
+    /// Ukehi without encryption, which shows what sealing costs: for values of 128 bytes, and for 1 KiB
+    Plaintext,
 }
 
 /// The load of every run.
@@ -73,10 +78,11 @@ enum Rival {
 struct Workload {
     clients: u32,
     seconds: u32,
+    /// Bytes of a value.
+    value: u32,
 }
 
 impl Workload {
-    const VALUE_BYTES: u32 = 128;
     const KEYS: u32 = 100_000;
 }
 
@@ -86,7 +92,7 @@ fn main() -> ExitCode {
     let done = match (event, options.against) {
         _ if options.wal => home().and_then(|home| wal::measure(options.runs.unwrap_or(5), options.seconds, &home)),
         (Some(event), _) => outage::measure(event, options.runs.unwrap_or(20), options.clients),
-        (None, Some(rival)) => compare(&options, rival),
+        (None, Some(rival)) => compare_all(&options, rival),
         (None, None) => Err(anyhow::anyhow!("expected --against, --failover, --outage or --wal")),
     };
     match done {
@@ -98,23 +104,37 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(options: &Options, rival: Rival) -> anyhow::Result<()> {
+fn compare_all(options: &Options, rival: Rival) -> anyhow::Result<()> {
+    ensure!(!(options.no_encryption && rival == Rival::Plaintext), "--no-encryption leaves nothing to compare with plaintext");
+    let sizes: &[u32] = if rival == Rival::Plaintext { &[128, 1024] } else { &[128] };
+    for (at, value) in sizes.iter().enumerate() {
+        if at > 0 {
+            println!();
+        }
+        compare(options, rival, *value)?;
+    }
+    Ok(())
+}
+
+fn compare(options: &Options, rival: Rival, value: u32) -> anyhow::Result<()> {
     let load = match rival {
         Rival::Writes => UkehiLoad::LinearizableReads,
         Rival::Snapshots => UkehiLoad::WritesUnderSnapshots,
         _ => UkehiLoad::Writes,
     };
-    let ours = System::ukehi("wasm", load)?;
+    let encryption = if options.no_encryption { Encryption::Off } else { Encryption::On };
+    let ours = System::ukehi("wasm", load, encryption)?;
     let theirs = match rival {
         Rival::Etcd => System::etcd()?,
         Rival::Redis => System::redis()?,
-        Rival::Native => System::ukehi("native", UkehiLoad::Writes)?,
-        Rival::Writes => System::ukehi("wasm", UkehiLoad::Writes)?,
-        Rival::Snapshots => System::ukehi("wasm", UkehiLoad::WritesWithoutSnapshots)?,
+        Rival::Native => System::ukehi("native", UkehiLoad::Writes, encryption)?,
+        Rival::Writes => System::ukehi("wasm", UkehiLoad::Writes, encryption)?,
+        Rival::Snapshots => System::ukehi("wasm", UkehiLoad::WritesWithoutSnapshots, encryption)?,
+        Rival::Plaintext => System::ukehi("wasm", UkehiLoad::Writes, Encryption::OffForContrast)?,
     };
-    let workload = Workload { clients: options.clients, seconds: options.seconds };
+    let workload = Workload { clients: options.clients, seconds: options.seconds, value };
     println!("{} and {}, on {}", ours.description(), theirs.description(), Machine::look());
-    println!("{} clients, {} bytes, {} s a run\n", workload.clients, Workload::VALUE_BYTES, workload.seconds);
+    println!("{} clients, {} bytes, {} s a run\n", workload.clients, workload.value, workload.seconds);
     println!(
         "{:>3}  {:>12} {:>9} {:>9}   {:>12} {:>9} {:>9}   {:>6}",
         "run",

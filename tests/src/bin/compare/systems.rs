@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use amaters_cluster::cli::bench::{self, BenchOptions, BenchReport};
+use amaters_cluster::keys::create_key_file;
 use anyhow::{Context as _, bail};
 
 use crate::processes::{Processes, free_ports};
@@ -21,7 +22,7 @@ pub(crate) struct System {
 
 #[derive(Debug)]
 enum Kind {
-    Ukehi { engine: &'static str, load: UkehiLoad },
+    Ukehi { engine: &'static str, load: UkehiLoad, encryption: Encryption },
     Etcd,
     Redis,
 }
@@ -47,18 +48,28 @@ impl UkehiLoad {
     }
 }
 
+/// Whether the nodes encrypt their logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// As they do unless they are told otherwise.
+    On,
+    Off,
+    /// Off, and that is what this side of the comparison is about.
+    OffForContrast,
+}
+
 /// How long a system may take until it takes writes.
 const START_UP: Duration = Duration::from_secs(30);
 
 impl System {
     /// Three nodes of the program beside this one, or of the one that `UKEHI_BIN` names.
-    pub(crate) fn ukehi(engine: &'static str, load: UkehiLoad) -> anyhow::Result<Self> {
+    pub(crate) fn ukehi(engine: &'static str, load: UkehiLoad, encryption: Encryption) -> anyhow::Result<Self> {
         let program = match std::env::var_os("UKEHI_BIN") {
             Some(program) => PathBuf::from(program),
             None => std::env::current_exe()?.with_file_name("ukehi"),
         };
         anyhow::ensure!(program.is_file(), "{} is missing: run `cargo build --release` first", program.display());
-        Ok(Self { kind: Kind::Ukehi { engine, load }, program })
+        Ok(Self { kind: Kind::Ukehi { engine, load, encryption }, program })
     }
 
     /// Three nodes of etcd.
@@ -73,6 +84,7 @@ impl System {
 
     pub(crate) fn name(&self) -> &'static str {
         match self.kind {
+            Kind::Ukehi { encryption: Encryption::OffForContrast, .. } => "plaintext",
             Kind::Ukehi { engine: "native", .. } => "native",
             Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => "reads",
             Kind::Ukehi { load: UkehiLoad::WritesUnderSnapshots, .. } => "snapshots",
@@ -85,6 +97,7 @@ impl System {
 
     pub(crate) fn description(&self) -> &'static str {
         match self.kind {
+            Kind::Ukehi { encryption: Encryption::OffForContrast, .. } => "3 nodes of ukehi that encrypt nothing",
             Kind::Ukehi { engine: "native", .. } => "3 nodes of ukehi with its core outside the sandbox",
             Kind::Ukehi { load: UkehiLoad::LinearizableReads, .. } => "3 nodes of ukehi, read from",
             Kind::Ukehi { load: UkehiLoad::WritesUnderSnapshots, .. } => "3 nodes of ukehi that take snapshots all the time",
@@ -100,7 +113,13 @@ impl System {
         let dir = tempfile::Builder::new().prefix("compare-").tempdir_in(home).context("no directory for the data")?;
         let mut processes = Processes::new(dir.path());
         let (clients, admin) = match self.kind {
-            Kind::Ukehi { engine, load } => self.start_ukehi(&mut processes, engine, load)?,
+            Kind::Ukehi { engine, load, encryption } => {
+                let keys = match encryption {
+                    Encryption::On => Some(new_keys(dir.path())?),
+                    Encryption::Off | Encryption::OffForContrast => None,
+                };
+                self.start_ukehi(&mut processes, engine, load, keys.as_deref())?
+            }
             Kind::Etcd => (self.start_etcd(&mut processes)?, Vec::new()),
             Kind::Redis => (self.start_redis(&mut processes)?, Vec::new()),
         };
@@ -116,7 +135,14 @@ impl System {
         report.map_err(|error| error.context(processes.last_words()))
     }
 
-    fn start_ukehi(&self, processes: &mut Processes, engine: &str, load: UkehiLoad) -> anyhow::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
+    /// Starts three nodes, which encrypt their logs if there are keys. Gives where clients and administrators reach them.
+    fn start_ukehi(
+        &self,
+        processes: &mut Processes,
+        engine: &str,
+        load: UkehiLoad,
+        keys: Option<&Path>,
+    ) -> anyhow::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
         let ports = free_ports::<9>()?;
         let (listen, rest) = ports.split_at(3);
         let (client, admin) = rest.split_at(3);
@@ -125,6 +151,10 @@ impl System {
             let mut command = Command::new(&self.program);
             command.args(["start", "--engine", engine, "--log-level", "warn", "--id", &(node + 1).to_string()]);
             command.args(load.flags()).arg("--data-dir").arg(processes.dir().join(&name));
+            match keys {
+                Some(keys) => command.arg("--key-file").arg(keys),
+                None => command.arg("--no-encryption"),
+            };
             for (flag, port) in [("--listen", listen[node]), ("--client", client[node]), ("--admin", admin[node])] {
                 command.args([flag, &loopback(port).to_string()]);
             }
@@ -163,6 +193,12 @@ impl System {
     }
 }
 
+fn new_keys(dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("log.keys");
+    create_key_file(&path)?;
+    Ok(path)
+}
+
 /// A comparison counts only if each node took snapshots on one side, and none on the other.
 fn check_snapshots(admin: &[SocketAddr], load: UkehiLoad) -> anyhow::Result<()> {
     let mut taken = Vec::new();
@@ -185,7 +221,7 @@ fn run_bench(runtime: &tokio::runtime::Runtime, clients: &[SocketAddr], workload
         target: clients.to_vec(),
         clients: workload.clients,
         pipeline: 1,
-        value: Workload::VALUE_BYTES,
+        value: workload.value,
         seconds: workload.seconds,
         get_ratio,
         keys: Workload::KEYS,
