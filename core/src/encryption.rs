@@ -7,6 +7,7 @@
 //! [`crate::sealing`] has the primitives and formats, `chain` the links.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::chain::{Chain, ChainError, ChainPoint};
@@ -18,7 +19,8 @@ use crate::node::Node;
 use crate::planted::Bug;
 use crate::role::Role;
 use crate::sealing::{
-    Boot, EncryptedPayload, EntryEncryptor, KeyRing, KeyVersion, LogName, MissingKey, SealingError, SnapshotKeys, SnapshotSealer,
+    Accelerator, Boot, EncryptedPayload, EntryEncryptor, KeyRing, KeyVersion, LogName, MissingKey, SealingError, SnapshotKeys,
+    SnapshotSealer,
 };
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Token};
 
@@ -51,6 +53,8 @@ pub struct EncryptionStatus {
     pub head_index: LogIndex,
     /// Where the chain stands there.
     pub head: ChainPoint,
+    /// Whether somebody else does AES ([`Node::accelerate`]).
+    pub accelerated: bool,
 }
 
 /// What seals and opens.
@@ -107,6 +111,11 @@ impl Sealing {
     /// What opens snapshots.
     pub(crate) fn snapshot_keys(&self) -> SnapshotKeys {
         self.encryptor.snapshot_keys()
+    }
+
+    /// Has somebody else do AES.
+    fn accelerate(&mut self, accelerator: Arc<dyn Accelerator>) {
+        self.encryptor.accelerate(accelerator);
     }
 
     /// What seals a snapshot up to an entry, behind which the chain stands at `point`.
@@ -167,6 +176,13 @@ impl Node {
                 EntryKind::SessionCommand { origin, time, stamp, payload: sealed(&payload) }
             }
             other @ (EntryKind::NoOp | EntryKind::Session { .. } | EntryKind::Configuration(_) | EntryKind::KeyVersion(_)) => other,
+        }
+    }
+
+    /// Has somebody else do AES, with the same bytes: before anything was given back, or at any time. It says nothing to a node whose log is not sealed.
+    pub fn accelerate(&mut self, accelerator: Arc<dyn Accelerator>) {
+        if let Some(sealing) = &mut self.sealing {
+            sealing.accelerate(accelerator);
         }
     }
 
@@ -256,6 +272,7 @@ impl Node {
             missing: sealing.missing.map(|missing| missing.version),
             head_index: self.log.last().index,
             head,
+            accelerated: sealing.encryptor.is_accelerated(),
         })
     }
 }
