@@ -23,6 +23,7 @@ use convert::{
     snapshot_id,
 };
 
+mod accelerator;
 mod convert;
 
 /// What `wit/` says, in Rust: generated.
@@ -67,7 +68,11 @@ impl exported::Guest for Component {
             let Stage::Fresh = stage else {
                 return Err(out_of_order("`configure` was called twice: call it once in the life of an instance"));
             };
-            let node = Node::new(core_config(config)?).map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
+            let seals = config.encryption.is_some();
+            let mut node = Node::new(core_config(config)?).map_err(|error| SetupError::InvalidConfig(error.to_string()))?;
+            if let Some(aes) = seals.then(accelerator::offered).flatten() {
+                node.accelerate(aes);
+            }
             *stage = Stage::Recovering(Box::new(node));
             Ok(())
         })

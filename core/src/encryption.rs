@@ -7,6 +7,7 @@
 //! [`crate::sealing`] has the primitives and formats, `chain` the links.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::chain::{Chain, ChainError, ChainPoint};
@@ -14,11 +15,13 @@ use crate::config::{Config, ConfigError};
 use crate::entry::{EntryKind, Payload};
 use crate::io::{Effect, LogLevel, Rejection};
 use crate::log::RaftLog;
+use crate::message::NamedKey;
 use crate::node::Node;
 use crate::planted::Bug;
 use crate::role::Role;
 use crate::sealing::{
-    Boot, EncryptedPayload, EntryEncryptor, KeyRing, KeyVersion, LogName, MissingKey, SealingError, SnapshotKeys, SnapshotSealer,
+    Accelerator, Boot, EncryptedPayload, EntryEncryptor, KeyFingerprint, KeyRing, KeyVersion, LogEncryptionKey, LogName, MissingKey,
+    SealingError, SnapshotKeys, SnapshotSealer,
 };
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Token};
 
@@ -51,6 +54,8 @@ pub struct EncryptionStatus {
     pub head_index: LogIndex,
     /// Where the chain stands there.
     pub head: ChainPoint,
+    /// Whether somebody else does AES ([`Node::accelerate`]).
+    pub accelerated: bool,
 }
 
 /// What seals and opens.
@@ -62,6 +67,8 @@ pub(crate) struct Sealing {
     /// Commands that this node has sealed itself, until they are applied: it need not open them.
     plain: VecDeque<(EntryId, Payload)>,
     missing: Option<Missing>,
+    /// When the host was last asked for a key, whichever: asking may cost it much, and a peer may name many.
+    asked_at: Option<Instant>,
     /// The version where the log on disk began when this run did.
     pub(crate) oldest_needed: KeyVersion,
 }
@@ -72,8 +79,6 @@ struct Missing {
     version: KeyVersion,
     /// When something last needed it.
     wanted_at: Instant,
-    /// When the host was last asked for it.
-    asked_at: Option<Instant>,
 }
 
 /// A change of the key that a leader was asked for.
@@ -100,13 +105,18 @@ impl Sealing {
         let encryptor = EntryEncryptor::new(name, config.id, boot, keys.clone())
             .map_err(|_| wrong("encryption.boot", "all zeros".to_owned(), "16 bytes from the system's random source"))?;
         let oldest_needed = chain.end().version;
-        let sealing = Self { encryptor, bug: config.bug(), plain: VecDeque::new(), missing: None, oldest_needed };
+        let sealing = Self { encryptor, bug: config.bug(), plain: VecDeque::new(), missing: None, asked_at: None, oldest_needed };
         Ok((Some(sealing), RaftLog::sealed(chain)))
     }
 
     /// What opens snapshots.
     pub(crate) fn snapshot_keys(&self) -> SnapshotKeys {
         self.encryptor.snapshot_keys()
+    }
+
+    /// Has somebody else do AES.
+    fn accelerate(&mut self, accelerator: Arc<dyn Accelerator>) {
+        self.encryptor.accelerate(accelerator);
     }
 
     /// What seals a snapshot up to an entry, behind which the chain stands at `point`.
@@ -146,6 +156,10 @@ impl Sealing {
         self.expect_key(version).is_ok()
     }
 
+    fn fingerprint(&self, version: KeyVersion) -> Option<KeyFingerprint> {
+        self.encryptor.keys().get(version).ok().map(LogEncryptionKey::fingerprint)
+    }
+
     /// Whether a version is there.
     pub(crate) fn expect_key(&self, version: KeyVersion) -> Result<(), MissingKey> {
         self.encryptor.keys().get(version).map(drop)
@@ -167,6 +181,13 @@ impl Node {
                 EntryKind::SessionCommand { origin, time, stamp, payload: sealed(&payload) }
             }
             other @ (EntryKind::NoOp | EntryKind::Session { .. } | EntryKind::Configuration(_) | EntryKind::KeyVersion(_)) => other,
+        }
+    }
+
+    /// Has somebody else do AES, with the same bytes: before anything was given back, or at any time. It says nothing to a node whose log is not sealed.
+    pub fn accelerate(&mut self, accelerator: Arc<dyn Accelerator>) {
+        if let Some(sealing) = &mut self.sealing {
+            sealing.accelerate(accelerator);
         }
     }
 
@@ -196,8 +217,7 @@ impl Node {
     fn want_key(&mut self, version: KeyVersion) {
         let wanted_at = self.now;
         if let Some(sealing) = self.sealing.as_mut().filter(|sealing| !sealing.holds(version)) {
-            let earlier = sealing.missing.filter(|missing| missing.version == version);
-            sealing.missing = Some(Missing { version, wanted_at, asked_at: earlier.and_then(|missing| missing.asked_at) });
+            sealing.missing = Some(Missing { version, wanted_at });
         }
     }
 
@@ -206,10 +226,10 @@ impl Node {
         let now = self.now;
         let Some(sealing) = &mut self.sealing else { return };
         sealing.missing.take_if(|missing| now.since(missing.wanted_at) >= ASK_EVERY * 10);
-        if let Some(missing) = &mut sealing.missing
-            && missing.asked_at.is_none_or(|asked| now.since(asked) >= ASK_EVERY)
+        if let Some(missing) = &sealing.missing
+            && sealing.asked_at.is_none_or(|asked| now.since(asked) >= ASK_EVERY)
         {
-            missing.asked_at = Some(now);
+            sealing.asked_at = Some(now);
             effects.push(Effect::RequestKey { version: missing.version });
         }
     }
@@ -231,6 +251,7 @@ impl Node {
             .collect();
         let found = |missing: &mut Missing| sealing.encryptor.keys().get(missing.version).is_ok();
         if let Some(Missing { version, .. }) = sealing.missing.take_if(found) {
+            self.snapshots.expect_again(self.now);
             self.note(LogLevel::Info, format!("version {version} of the key is there"));
         }
         if !shown.is_empty() {
@@ -256,6 +277,7 @@ impl Node {
             missing: sealing.missing.map(|missing| missing.version),
             head_index: self.log.last().index,
             head,
+            accelerated: sealing.encryptor.is_accelerated(),
         })
     }
 }
@@ -292,20 +314,27 @@ impl Node {
         Ok(())
     }
 
-    /// The version that a leader asks the others for.
-    pub(crate) fn asked_version(&self) -> KeyVersion {
-        let Role::Leader(leader) = &self.role else { return KeyVersion::NONE };
-        leader.rotation.as_ref().map_or(KeyVersion::NONE, |rotation| rotation.version)
+    /// The key that a leader asks the others for, once it holds it itself.
+    pub(crate) fn asked_key(&self) -> Option<NamedKey> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let version = leader.rotation.as_ref()?.version;
+        Some(NamedKey { version, fingerprint: self.sealing.as_ref()?.fingerprint(version)? })
     }
 
-    /// A leader asks whether this node holds a version: what it answers.
-    pub(crate) fn held_version(&mut self, asked: KeyVersion) -> KeyVersion {
-        if asked == KeyVersion::NONE {
-            return asked;
+    /// A leader asks whether this node holds a key: what it answers. Another key of the same version is worse than none, for nobody could read what the one seals with the other.
+    pub(crate) fn held_version(&mut self, from: NodeId, asked: Option<NamedKey>) -> KeyVersion {
+        let Some(NamedKey { version, fingerprint }) = asked else { return KeyVersion::NONE };
+        self.want_key(version);
+        match self.sealing.as_ref().and_then(|sealing| sealing.fingerprint(version)) {
+            Some(own) if own == fingerprint || self.config.has_bug(Bug::KeyVersionIsEnough) => version,
+            Some(own) => {
+                let what = format!("node {from} holds another key as version {version}: {fingerprint}, and this node {own}");
+                let advice = "bring the same key file to all nodes, and start this one again; nothing was changed";
+                self.complain(from, LogLevel::Error, &format!("{what}; {advice}"));
+                KeyVersion::NONE
+            }
+            None => KeyVersion::NONE,
         }
-        self.want_key(asked);
-        let holds = self.sealing.as_ref().is_some_and(|sealing| sealing.holds(asked));
-        if holds { asked } else { KeyVersion::NONE }
     }
 
     /// Writes the entry once all voters hold the key, and says when it is committed.
@@ -339,7 +368,10 @@ impl Node {
             }
         } else if self.now >= deadline {
             let nodes = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            self.note(LogLevel::Warn, format!("the key stays what it is: of version {version} is not known whether node {nodes} holds it"));
+            self.note(
+                LogLevel::Warn,
+                format!("the key stays what it is: node {nodes} did not say in time that it holds this key as version {version}"),
+            );
             self.end_rotation();
             self.reject(token, Rejection::KeyNotHeld);
         }

@@ -96,7 +96,7 @@ impl Node {
                 self.outbox.send_when_durable(from, Message::AppendEntriesResponse(response));
             }
             let promise = self.promise(request);
-            let (term, repairing, key) = (self.persistent.current_term, self.is_repairing(), self.held_version(request.key));
+            let (term, repairing, key) = (self.persistent.current_term, self.is_repairing(), self.held_version(from, request.key));
             let disk_full = self.disk_is_full();
             let response = HeartbeatResponse { term, session: request.session, round: request.round, promise, repairing, disk_full, key };
             self.send(from, Message::HeartbeatResponse(response));

@@ -123,7 +123,7 @@ impl Node {
 
     /// Sends each peer what is due: entries, a heartbeat, or news of the commit index.
     pub(crate) fn replicate(&mut self, round: bool) {
-        let (term, key) = (self.persistent.current_term, self.asked_version());
+        let (term, key) = (self.persistent.current_term, self.asked_key());
         let Self { role: Role::Leader(leader), log, config, mail, detector, .. } = self else { return };
         let opened = log.commit_index() >= leader.first_index || config.has_bug(Bug::ReadBeforeFirstCommit);
         let round_begins = opened && leader.reads.begin(log.commit_index());

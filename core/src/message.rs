@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::ChainSpan;
 use crate::entry::{LogEntry, Payload, Proposal};
 use crate::io::Rejection;
-use crate::sealing::KeyVersion;
+use crate::sealing::{KeyFingerprint, KeyVersion};
 use crate::types::{EntryId, Instant, LogIndex, NodeId, Term};
 
 /// A message of the protocol. New ones go to the end: the encoding numbers them.
@@ -145,8 +145,8 @@ pub struct HeartbeatRequest {
     pub failed: Vec<NodeId>,
     /// Who does not, but has yet to be heard of, or is suspiciously silent: the leader can't tell.
     pub doubtful: Vec<NodeId>,
-    /// The version of the key that the leader would like to change to; none as a rule.
-    pub key: KeyVersion,
+    /// The key that the leader would like to change to; none as a rule.
+    pub key: Option<NamedKey>,
 }
 
 /// Answers a [`HeartbeatRequest`]: the sender was leader when the round began, as far as this node knows.
@@ -162,10 +162,19 @@ pub struct HeartbeatResponse {
     pub promise: Option<Promise>,
     /// Whether the node repairs itself: then it confirms nothing.
     pub repairing: bool,
-    /// The request's version of the key, if the node holds it.
+    /// The version of the request's key, if the node holds that key.
     pub key: KeyVersion,
     /// Whether the answering node's disk is full.
     pub disk_full: bool,
+}
+
+/// A key, without what it is: a version is only a name, and two files may give it to two keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedKey {
+    /// Its version.
+    pub version: KeyVersion,
+    /// What tells it from another one of that version.
+    pub fingerprint: KeyFingerprint,
 }
 
 /// Not to help anybody else to lead for a while (dissertation, §6.4.1).

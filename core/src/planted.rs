@@ -63,6 +63,8 @@ pub enum Bug {
     StalledDiskLeads,
     /// A leader takes entries for which there is no space.
     FullDiskTakesEntries,
+    /// A voter says that it holds a key when it has another one of that version.
+    KeyVersionIsEnough,
     /// The coordinator wants three reports of a failure, of which there is one.
     WaitForMoreReports,
     /// A leader that has compacted what a peer lacks sends it no snapshot.

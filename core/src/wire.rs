@@ -310,7 +310,7 @@ mod tests {
             sent_at: None,
             failed: Vec::new(),
             doubtful: Vec::new(),
-            key: KeyVersion::NONE,
+            key: None,
         })));
         long.push(0);
         assert_eq!(said(&long), "the envelope is malformed: 1 bytes follow its end");
@@ -326,7 +326,7 @@ mod tests {
             sent_at: None,
             failed: Vec::new(),
             doubtful: Vec::new(),
-            key: KeyVersion::NONE,
+            key: None,
         };
         decode_envelope(&encode_envelope(&envelope(Message::HeartbeatRequest(request)))).expect_err("refused");
     }

@@ -7,7 +7,12 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 /// Everything that crosses the boundary. Whoever adds to this list widens what a guest can do.
-const IMPORTS: [&str; 31] = [
+const IMPORTS: [&str; 36] = [
+    "amaters:cluster/accelerator@0.1.0 [constructor]cipher",
+    "amaters:cluster/accelerator@0.1.0 [method]cipher.open",
+    "amaters:cluster/accelerator@0.1.0 [method]cipher.seal",
+    "amaters:cluster/accelerator@0.1.0 available",
+    "amaters:cluster/accelerator@0.1.0 cipher",
     "amaters:cluster/events@0.1.0 diverged",
     "amaters:cluster/events@0.1.0 leader-changed",
     "amaters:cluster/events@0.1.0 peer-failed",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::{Envelope, HeartbeatRequest, Message};
 use amaters_cluster_core::planted::Bug;
-use amaters_cluster_core::{GroupId, Input, KeyVersion, LogIndex, NodeId, NodeState, PersistentState, Term, Ticket, wire};
+use amaters_cluster_core::{GroupId, Input, LogIndex, NodeId, NodeState, PersistentState, Term, Ticket, wire};
 use amaters_cluster_tests::cluster::{Cluster, Outcome};
 use amaters_cluster_tests::planted::seen_to_fail;
 
@@ -205,7 +205,7 @@ fn h21_a_deposed_leader_appends_nothing_in_the_term_that_deposed_it() {
         sent_at: None,
         failed: Vec::new(),
         doubtful: Vec::new(),
-        key: KeyVersion::NONE,
+        key: None,
     };
     let (early, message) = (cluster.propose(NODE_1, "before the news"), Message::HeartbeatRequest(heartbeat));
     let envelope = wire::encode_envelope(&Envelope { group: GroupId(0), from: NODE_2, to: NODE_1, message });

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use amaters_cluster_tests::process::{Processes, said, ukehi, wait_until};
 use redis::Commands;
 
+#[path = "keys/aes.rs"]
+mod aes;
 #[path = "keys/offline.rs"]
 mod offline;
 #[path = "keys/rotation.rs"]

@@ -220,6 +220,7 @@ fn exported_encryption(status: &EncryptionStatus) -> exported::EncryptionStatus 
         missing: status.missing.map(|version| version.0),
         head_index: status.head_index.0,
         head: status.head.link.0.to_vec(),
+        accelerated: status.accelerated,
     }
 }
 

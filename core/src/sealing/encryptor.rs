@@ -1,8 +1,11 @@
 //! Sealing and opening the payloads of a log.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::error::SealingError;
+use super::gcm::{Accelerator, Aes};
 use super::header::{Boot, EncryptedPayload, PAYLOAD, SealHeader};
 use super::key::LogEncryptionKey;
 use super::ring::{KeyRing, KeyVersion};
@@ -43,6 +46,7 @@ pub struct EntryEncryptor {
     node: NodeId,
     boot: Boot,
     keys: KeyRing,
+    aes: Aes,
     /// What seals, once a version was chosen.
     sealing: Option<(KeyVersion, Cipher)>,
     /// Given out so far. It goes on when the version changes, and never back.
@@ -64,7 +68,24 @@ impl EntryEncryptor {
         if boot.0 == [0; 16] {
             return Err(SealingError::NoRandomness);
         }
-        Ok(Self { log, node, boot, keys, sealing: None, counter: 0, blocks: 0, opening: Vec::new(), associated: Vec::new() })
+        let aes = Aes::default();
+        Ok(Self { log, node, boot, keys, aes, sealing: None, counter: 0, blocks: 0, opening: Vec::new(), associated: Vec::new() })
+    }
+
+    /// Has somebody else do AES from here on. The bytes are the same.
+    pub fn accelerate(&mut self, accelerator: Arc<dyn Accelerator>) {
+        self.aes = Aes(Some(accelerator));
+        self.opening.clear();
+        if let Some((version, _)) = self.sealing.take() {
+            // It was there before, and no key is lost for another way to use it.
+            let _ = self.use_version(version);
+        }
+    }
+
+    /// Whether somebody else does AES.
+    #[must_use]
+    pub fn is_accelerated(&self) -> bool {
+        self.aes.0.is_some()
     }
 
     /// Seals with this version from here on. What earlier ones sealed opens as before.
@@ -74,7 +95,7 @@ impl EntryEncryptor {
     pub fn use_version(&mut self, version: KeyVersion) -> Result<(), SealingError> {
         if self.version() != Some(version) {
             let header = SealHeader { version, node: self.node, boot: self.boot, counter: self.counter };
-            self.sealing = Some((version, Cipher::of_payloads(self.keys.get(version)?, &self.log, &header)));
+            self.sealing = Some((version, Cipher::of_payloads(&self.aes, self.keys.get(version)?, &self.log, &header)));
         }
         Ok(())
     }
@@ -139,7 +160,7 @@ impl EntryEncryptor {
             return open(&self.opening[0].1, &self.associated);
         }
         // Kept only once it has opened something: what a peer makes up must not push out what is needed.
-        let cipher = Cipher::of_payloads(self.keys.get(header.version)?, &self.log, header);
+        let cipher = Cipher::of_payloads(&self.aes, self.keys.get(header.version)?, &self.log, header);
         let plain = open(&cipher, &self.associated)?;
         self.opening.truncate(KEPT_CIPHERS - 1);
         self.opening.insert(0, (*header, cipher));
@@ -152,7 +173,7 @@ impl EntryEncryptor {
     /// As [`Self::seal`].
     pub fn snapshot_sealer(&mut self, id: EntryId) -> Result<SnapshotSealer, SealingError> {
         let header = self.next_header(0)?;
-        let cipher = Cipher::of_snapshot(self.keys.get(header.version)?, &self.log, &header, id);
+        let cipher = Cipher::of_snapshot(&self.aes, self.keys.get(header.version)?, &self.log, &header, id);
         Ok(SnapshotSealer::new(self.log.clone(), id, header, cipher))
     }
 
@@ -167,7 +188,7 @@ impl EntryEncryptor {
     /// What opens the snapshots of this log, with the keys that are there now.
     #[must_use]
     pub fn snapshot_keys(&self) -> SnapshotKeys {
-        SnapshotKeys::new(self.log.clone(), self.keys.clone())
+        SnapshotKeys::new(self.log.clone(), self.keys.clone()).with_aes(&self.aes)
     }
 
     /// Takes a number that nothing else gets.

@@ -114,6 +114,14 @@ pub enum SealingError {
     /// The payload is longer than AES-GCM or the format allows.
     #[error("a payload of {0} bytes is too long to be sealed")]
     TooLong(usize),
+    /// Somebody else does AES, and does it wrongly.
+    #[error("the host's AES gave {got} bytes where {expected} were expected: start the node without it")]
+    Accelerator {
+        /// How much there is.
+        got: usize,
+        /// How much there should be.
+        expected: usize,
+    },
     /// A snapshot of more than 2³² frames.
     #[error("a snapshot of more than 2³² frames can't be sealed")]
     Exhausted,

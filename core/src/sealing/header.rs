@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::error::SealingError;
+use super::gcm::TAG;
 use super::ring::KeyVersion;
-use super::subkey::TAG;
 use crate::entry::Payload;
 use crate::types::NodeId;
 

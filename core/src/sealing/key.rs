@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -90,7 +91,7 @@ impl fmt::Debug for LogEncryptionKey {
 }
 
 /// The public name of a key: the first 8 bytes of HMAC-SHA256 (key; `"ukehi key fingerprint v1"`), as 16 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyFingerprint([u8; 8]);
 
 impl fmt::Display for KeyFingerprint {

@@ -1,9 +1,10 @@
 //! Sealing and opening the frames of a snapshot, in their order.
 
 use super::error::SealingError;
+use super::gcm::{Aes, TAG};
 use super::header::{SNAPSHOT, SealHeader};
 use super::ring::KeyRing;
-use super::subkey::{Cipher, LogName, TAG};
+use super::subkey::{Cipher, LogName};
 use crate::types::EntryId;
 
 /// What stands before a frame's ciphertext: kind, last, number.
@@ -83,13 +84,19 @@ impl SnapshotSealer {
 pub struct SnapshotKeys {
     log: LogName,
     keys: KeyRing,
+    aes: Aes,
 }
 
 impl SnapshotKeys {
     /// With these keys.
     #[must_use]
     pub fn new(log: LogName, keys: KeyRing) -> Self {
-        Self { log, keys }
+        Self { log, keys, aes: Aes::default() }
+    }
+
+    pub(super) fn with_aes(mut self, aes: &Aes) -> Self {
+        self.aes = aes.clone();
+        self
     }
 
     /// An opener for the snapshot up to the entry with this id, from its header ([`SnapshotSealer::header`]).
@@ -102,7 +109,7 @@ impl SnapshotKeys {
             let got = format!("{} bytes more", header.len() - length);
             return Err(SealingError::Malformed { expected: "the end of a snapshot's header", at: length, got });
         }
-        let cipher = Cipher::of_snapshot(self.keys.get(read.version)?, &self.log, &read, id);
+        let cipher = Cipher::of_snapshot(&self.aes, self.keys.get(read.version)?, &self.log, &read, id);
         Ok(SnapshotOpener::new(self.log.clone(), id, read, cipher))
     }
 }

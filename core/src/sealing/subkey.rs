@@ -1,20 +1,17 @@
 //! Which sub-key belongs to what, and what is bound to a ciphertext.
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
+use std::sync::Arc;
+
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::error::SealingError;
+use super::gcm::{Aes, Gcm, TAG};
 use super::header::SealHeader;
 use super::key::LogEncryptionKey;
 use super::ring::KeyVersion;
 use crate::types::{EntryId, GroupId};
-
-/// A tag's length in bytes.
-pub(super) const TAG: usize = 16;
 
 /// Whose log it is: what was sealed for one log opens in no other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,43 +54,35 @@ impl LogName {
 
 /// AES-256-GCM with a sub-key. Wiped on drop.
 #[derive(Clone, Debug)]
-pub(super) struct Cipher(Box<Aes256Gcm>);
+pub(super) struct Cipher(Arc<dyn Gcm>);
 
 impl Cipher {
     /// For the payloads that a node seals in one start.
-    pub(super) fn of_payloads(key: &LogEncryptionKey, log: &LogName, header: &SealHeader) -> Self {
-        Self::derive(key, log, header, "ukehi payload v1", &[])
+    pub(super) fn of_payloads(aes: &Aes, key: &LogEncryptionKey, log: &LogName, header: &SealHeader) -> Self {
+        Self::derive(aes, key, log, header, "ukehi payload v1", &[])
     }
 
     /// For one snapshot.
-    pub(super) fn of_snapshot(key: &LogEncryptionKey, log: &LogName, header: &SealHeader, id: EntryId) -> Self {
-        Self::derive(key, log, header, "ukehi snapshot v1", &[header.counter, id.term.0, id.index.0])
+    pub(super) fn of_snapshot(aes: &Aes, key: &LogEncryptionKey, log: &LogName, header: &SealHeader, id: EntryId) -> Self {
+        Self::derive(aes, key, log, header, "ukehi snapshot v1", &[header.counter, id.term.0, id.index.0])
     }
 
-    fn derive(key: &LogEncryptionKey, log: &LogName, header: &SealHeader, label: &str, numbers: &[u64]) -> Self {
+    fn derive(aes: &Aes, key: &LogEncryptionKey, log: &LogName, header: &SealHeader, label: &str, numbers: &[u64]) -> Self {
         let mut info = header.node.0.to_be_bytes().to_vec();
         numbers.iter().for_each(|number| info.extend_from_slice(&number.to_be_bytes()));
-        let sub_key = derive(key, &header.boot.0, label, header.version, &info, log);
-        Self(Box::new(Aes256Gcm::new((&*sub_key).into())))
+        Self(aes.with_key(&derive(key, &header.boot.0, label, header.version, &info, log)))
     }
 
     /// Adds the ciphertext of `plain` and its tag to `sealed`.
     pub(super) fn seal(&self, nonce: [u8; 12], associated: &[u8], plain: &[u8], sealed: &mut Vec<u8>) -> Result<(), SealingError> {
-        let start = sealed.len();
-        sealed.resize(start + plain.len(), 0);
-        let buffer = InOutBuf::new(plain, &mut sealed[start..]).expect("both are of one length");
-        let tag = self.0.encrypt_inout_detached(&Nonce::from(nonce), associated, buffer);
-        sealed.extend_from_slice(&tag.map_err(|_| SealingError::TooLong(plain.len()))?);
-        Ok(())
+        let length = sealed.len() + plain.len() + TAG;
+        self.0.seal(&nonce, associated, plain, sealed)?;
+        if sealed.len() == length { Ok(()) } else { Err(SealingError::Accelerator { got: sealed.len(), expected: length }) }
     }
 
-    /// The plain bytes of a ciphertext and its tag; `None` if the tag does not match, which is known before anything is decrypted.
+    /// The plain bytes of a ciphertext and its tag; `None` if the tag does not match.
     pub(super) fn open(&self, nonce: [u8; 12], associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        let (ciphertext, tag) = sealed.split_last_chunk::<TAG>()?;
-        let mut plain = vec![0; ciphertext.len()];
-        let buffer = InOutBuf::new(ciphertext, &mut plain).expect("both are of one length");
-        self.0.decrypt_inout_detached(&Nonce::from(nonce), associated, buffer, tag.into()).ok()?;
-        Some(plain)
+        self.0.open(&nonce, associated, sealed)
     }
 }
 

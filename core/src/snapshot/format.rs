@@ -27,7 +27,7 @@ use thiserror::Error;
 
 use crate::chain::ChainPoint;
 use crate::cluster_config::ConfigState;
-use crate::sealing::{MissingKey, SealingError, SnapshotKeys, SnapshotOpener, SnapshotSealer};
+use crate::sealing::{KeyVersion, MissingKey, SealingError, SnapshotKeys, SnapshotOpener, SnapshotSealer};
 use crate::sessions::SessionImage;
 use crate::types::{EntryId, LogIndex, Term};
 use crate::wire::{self, LIMIT, WireError};
@@ -122,6 +122,14 @@ pub enum SnapshotError {
     /// What is sealed does not match its tag, or has another form.
     #[error("the snapshot is not what the holders of the key have written")]
     Tampered(#[source] SealingError),
+    /// Another version of the key than what it says, or than what may come.
+    #[error("the snapshot is of version {got} of the key, expected {expected}: nobody who holds the key in use writes that")]
+    KeyVersion {
+        /// What came.
+        got: KeyVersion,
+        /// What was expected, at least.
+        expected: KeyVersion,
+    },
     /// A sealed snapshot where the log is not, or the other way round.
     #[error("the snapshot is {got}, expected one that is {expected}: a cluster's log and snapshots are all sealed, or none is")]
     Mixed {
@@ -399,6 +407,9 @@ impl SnapshotReader {
         let (got, expected) = (metadata.last, self.last.unwrap_or_default());
         if got != expected {
             return Err(SnapshotError::Foreign { got, expected });
+        }
+        if let Some(opener) = self.opener.as_ref().filter(|opener| opener.header().version != chain.version) {
+            return Err(SnapshotError::KeyVersion { got: chain.version, expected: opener.header().version });
         }
         self.take_metadata(SnapshotMetadata { chain: Some(chain), ..metadata }).map(drop)
     }

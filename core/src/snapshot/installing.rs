@@ -1,11 +1,12 @@
 //! A snapshot takes the place of this node's state: at a restart, or from a leader.
 
 use super::format::{Part, SnapshotError, SnapshotReader};
-use super::{Kept, StoredSnapshot, WINDOW};
+use super::{Kept, RETRY, StoredSnapshot, WINDOW};
 use crate::io::{Effect, LogLevel};
 use crate::message::{InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message, Session};
 use crate::node::{JournalError, Node};
 use crate::planted::Bug;
+use crate::sealing::KeyVersion;
 use crate::sessions::Sessions;
 use crate::types::{EntryId, Instant, NodeId, Term};
 
@@ -222,31 +223,31 @@ impl Node {
             return self.answer_part(from, request.session, id, InstallProgress::Received { end });
         }
         receiving.check.push(&request.data);
-        let checked = loop {
-            match receiving.check.next() {
-                Ok(Some(_)) => {}
-                Ok(None) if request.done && !receiving.check.is_complete() => {
-                    break Err(SnapshotError::CutShort { got: receiving.check.bytes() });
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        if let Err(error) = checked {
-            self.snapshots.receiving = None;
-            self.snapshots.effects.push(Effect::DiscardSnapshot { id });
-            if let SnapshotError::MissingKey(missing) = &error {
-                self.lack_key(from, missing);
-            } else {
-                self.complain(from, LogLevel::Warn, &format!("snapshot {id} from node {from} is received anew: {error}"));
-            }
-            return self.answer_part(from, request.session, id, InstallProgress::Received { end: 0 });
+        let in_use = self.log.point_at(self.log.commit_index()).map_or(KeyVersion::NONE, |point| point.version);
+        if let Err(error) = check_part(&mut receiving.check, request.done, in_use) {
+            return self.refuse_part(from, request, &error);
         }
         let complete = receiving.check.is_complete();
         self.snapshots.effects.push(Effect::WriteSnapshot { id, offset: request.offset, bytes: request.data.to_vec() });
         if complete {
             self.snapshots.effects.push(Effect::FinishSnapshot { id });
         }
+    }
+
+    /// What was damaged on its way is received anew at once. What needs another key would come again and again: it has to wait.
+    fn refuse_part(&mut self, from: NodeId, request: &InstallSnapshotRequest, error: &SnapshotError) {
+        let id = request.snapshot;
+        self.snapshots.receiving = None;
+        self.snapshots.effects.push(Effect::DiscardSnapshot { id });
+        if let SnapshotError::MissingKey(missing) = error {
+            self.lack_key(from, missing);
+        } else {
+            self.complain(from, LogLevel::Warn, &format!("snapshot {id} from node {from} is received anew: {error}"));
+        }
+        if matches!(error, SnapshotError::MissingKey(_) | SnapshotError::Tampered(_) | SnapshotError::KeyVersion { .. }) {
+            self.snapshots.not_before = self.now + RETRY;
+        }
+        self.answer_part(from, request.session, id, InstallProgress::Received { end: 0 });
     }
 
     /// A part is written: the leader may send more.
@@ -369,4 +370,15 @@ impl Node {
         let response = InstallSnapshotResponse { term, session, snapshot, progress };
         self.outbox.send_when_durable(from, Message::InstallSnapshotResponse(response));
     }
+}
+
+/// Takes what a part has brought. Its key is the one that this node's log is sealed with, or a later one: whoever has an earlier key could replace the state otherwise.
+fn check_part(check: &mut SnapshotReader, done: bool, in_use: KeyVersion) -> Result<(), SnapshotError> {
+    while check.next()?.is_some() {}
+    if let Some(point) = check.metadata().and_then(|metadata| metadata.chain)
+        && point.version < in_use
+    {
+        return Err(SnapshotError::KeyVersion { got: point.version, expected: in_use });
+    }
+    if done && !check.is_complete() { Err(SnapshotError::CutShort { got: check.bytes() }) } else { Ok(()) }
 }

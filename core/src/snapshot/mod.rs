@@ -119,6 +119,11 @@ impl Snapshots {
         }
     }
 
+    /// What kept a snapshot from being taken or received is over.
+    pub(crate) fn expect_again(&mut self, now: Instant) {
+        self.not_before = now;
+    }
+
     fn latest_index(&self) -> LogIndex {
         self.latest().map_or(LogIndex::NONE, |stored| stored.id.index)
     }

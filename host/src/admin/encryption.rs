@@ -19,7 +19,7 @@ pub struct EncryptionView {
     pub missing: Option<u32>,
     /// Where the chain through the log ends: the same on all nodes at the same index.
     pub head: ChainHead,
-    /// Where sealing is done: `component`, in the sandbox and by its own code, or `process` where the core runs natively.
+    /// Where AES is done: `component`, in the sandbox and by its own code; `host`, by the process around it; `process` where the core runs natively.
     pub sealed_by: String,
 }
 
@@ -44,7 +44,7 @@ pub struct RotateRequest {
 impl EncryptionView {
     /// The view of a status; none where the log is not sealed. `engine` is what runs the core.
     pub(super) fn new(status: &Status, engine: &str) -> Option<Self> {
-        let EncryptionStatus { version, held, oldest_needed, missing, head_index, head } = status.encryption.as_ref()?;
+        let EncryptionStatus { version, held, oldest_needed, missing, head_index, head, accelerated } = status.encryption.as_ref()?;
         let numbers = |versions: &mut dyn Iterator<Item = &KeyVersion>| versions.map(|version| version.0).collect();
         Some(Self {
             version: version.0,
@@ -52,7 +52,12 @@ impl EncryptionView {
             retirable: numbers(&mut held.iter().filter(|held| *held < oldest_needed)),
             missing: missing.map(|version| version.0),
             head: ChainHead { index: head_index.0, link: hex(&head.link.0) },
-            sealed_by: if engine == "wasm" { "component" } else { "process" }.to_owned(),
+            sealed_by: match engine {
+                "wasm" if *accelerated => "host",
+                "wasm" => "component",
+                _ => "process",
+            }
+            .to_owned(),
         })
     }
 }

@@ -124,6 +124,7 @@ fn leader() -> Status {
             missing: Some(KeyVersion(4)),
             head_index: LogIndex(9),
             head: ChainPoint { link: ChainLink([0xab; 32]), version: KeyVersion(2) },
+            accelerated: true,
         }),
     }
 }
@@ -221,7 +222,7 @@ async fn status_has_the_fields_that_scripts_rely_on() {
         "durable": 7, "log_bytes": 1234, "sessions": 6, "version": "1.2.3", "cluster": "dev", "engine": "wasm",
         "transfer_to": 2, "has_lease": true, "disk_waits_ms": 250, "disk_full": true,
         "encryption": {"version": 2, "held": [1, 2, 3], "retirable": [1], "missing": 4, "head": {"index": 9, "link": "ab".repeat(32)},
-            "sealed_by": "component"},
+            "sealed_by": "host"},
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
     let view: StatusView = serde_json::from_str(&body).unwrap();

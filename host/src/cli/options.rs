@@ -66,6 +66,8 @@ pub struct StartOptions {
     pub core: Config,
     /// What runs the core.
     pub engine: EngineChoice,
+    /// Whether AES is done in the sandbox rather than by the host.
+    pub aes_in_sandbox: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written, as `tracing` filter directives.
@@ -205,6 +207,9 @@ pub struct StartArgs {
     /// Disconnects a client that is silent for so long; 0 for never [default: 30m]
     #[arg(long, value_name = "TIME")]
     pub client_idle_timeout: Option<String>,
+    /// Where AES is done: `host`, by this process with its processor's instructions, or `sandbox`, by the core itself and more slowly [default: host]
+    #[arg(long, value_name = "WHERE")]
+    pub aes: Option<String>,
     /// What runs the consensus core: wasm or native
     #[arg(long, hide = true)]
     pub engine: Option<String>,
@@ -244,6 +249,7 @@ impl StartArgs {
             advertise,
             core,
             engine: sources.value_or("engine", self.engine.as_deref(), EngineChoice::Wasm, "wasm or native", parse::engine)?.value,
+            aes_in_sandbox: sources.value_or("aes", self.aes.as_deref(), false, "host or sandbox", parse::aes_in_sandbox)?.value,
             log_format: sources.value_or("log-format", self.log_format.as_deref(), LogFormat::Human, "human or json", parse::format)?.value,
             log_filter: sources.value_or("log-level", self.log_level.as_deref(), "info".to_owned(), LOG_LEVEL, parse::log_filter)?.value,
             memory_limit,

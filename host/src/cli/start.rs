@@ -216,7 +216,8 @@ async fn start_node(
         EngineChoice::Native => EngineKind::Native,
         EngineChoice::Wasm => {
             let limits = SandboxLimits { memory: options.memory_limit, ..SandboxLimits::default() };
-            EngineKind::Sandboxed(Sandbox::new(COMPONENT, limits)?)
+            let sandbox = Sandbox::new(COMPONENT, limits)?;
+            EngineKind::Sandboxed(if options.aes_in_sandbox { sandbox.without_aes() } else { sandbox })
         }
     };
     let config = TransportConfig {

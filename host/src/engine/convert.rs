@@ -307,6 +307,7 @@ fn core_encryption_status(status: guest::EncryptionStatus) -> EncryptionStatus {
         missing: status.missing.map(KeyVersion),
         head_index: LogIndex(status.head_index),
         head: ChainPoint { link, version },
+        accelerated: status.accelerated,
     }
 }
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::snapshots::{SnapshotReport, StoredSnapshot};
 use crate::state_machine::Piece;
 
+mod accelerator;
 mod convert;
 mod held_keys;
 mod native;

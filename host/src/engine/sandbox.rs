@@ -34,6 +34,8 @@ impl Default for SandboxLimits {
 pub struct Sandbox {
     pub(super) component: Component,
     pub(super) limits: SandboxLimits,
+    /// Whether the host does AES where a guest asks for it.
+    pub(super) offers_aes: bool,
     pub(super) ticker: Arc<Ticker>,
 }
 
@@ -53,7 +55,14 @@ impl Sandbox {
         let engine = Engine::new(&config).map_err(load)?;
         let component = Component::new(&engine, component).map_err(load)?;
         let ticker = Ticker::start(&engine).map_err(|error| EngineError::Load(format!("no thread for its deadlines: {error}")))?;
-        Ok(Self { component, limits, ticker: Arc::new(ticker) })
+        Ok(Self { component, limits, offers_aes: true, ticker: Arc::new(ticker) })
+    }
+
+    /// Has the core do AES in the sandbox, in software and an order of magnitude slower. Otherwise this process does it, with the processor's instructions, and the core hands it sub-keys
+    /// for that: nothing that a process which gives the core its keys could not know anyway.
+    #[must_use]
+    pub fn without_aes(self) -> Self {
+        Self { offers_aes: false, ..self }
     }
 }
 

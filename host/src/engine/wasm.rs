@@ -1,6 +1,6 @@
 //! The core in its sandbox: a component under wasmtime.
 //!
-//! An instance has a clock, randomness and the seven interfaces of `wit/` and nothing else: each is linked by name, so a component that
+//! An instance has a clock, randomness and the eight interfaces of `wit/` and nothing else: each is linked by name, so a component that
 //! imports anything more can't be loaded. It is bounded in memory and in the time that a call may take.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
+use super::accelerator::Offer;
 use super::convert::{
     SetupFailed, core_snapshot_id, lent_change, lent_config, lent_keys, lent_voters, or_none, snapshot_id, stored_snapshot,
 };
@@ -22,7 +23,7 @@ use super::{Ambient, Clock, Control, Driver, Engine, EngineError, Turn};
 use crate::snapshots::{SnapshotReport, StoredSnapshot};
 
 use bindings::RaftNode;
-use bindings::amaters::cluster::{events, log, network, snapshots, state_machine, storage};
+use bindings::amaters::cluster::{accelerator, events, log, network, snapshots, state_machine, storage};
 use bindings::exports::amaters::cluster::node as guest;
 
 /// What `wit/` says, in Rust: generated.
@@ -35,6 +36,12 @@ pub(super) mod bindings {
         with: {
             "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
             "wasi:random": wasmtime_wasi::p2::bindings::random,
+            "amaters:cluster/accelerator.cipher": crate::engine::accelerator::Cipher,
+        },
+        imports: {
+            "amaters:cluster/accelerator.[constructor]cipher": trappable,
+            "amaters:cluster/accelerator.[method]cipher.seal": trappable,
+            "amaters:cluster/accelerator.[method]cipher.open": trappable,
         },
         require_store_data_send: true,
     });
@@ -62,6 +69,7 @@ impl<D: Driver> WasmEngine<D> {
         let linker = linker(engine).map_err(load)?;
         let mut host = Host::new(driver, ambient, sandbox.limits.memory);
         host.keys = config.encryption.as_ref().map_or_else(HeldKeys::default, |encryption| HeldKeys::new(&encryption.keys));
+        host.ciphers.open = sandbox.offers_aes;
         let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.meter);
         let epochs_per_call = Ticker::epochs(sandbox.limits.call_deadline);
@@ -188,9 +196,10 @@ impl<D: Driver> Engine<D> for WasmEngine<D> {
 pub(super) struct Host<D> {
     pub(super) driver: D,
     wasi: WasiCtx,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
     meter: Meter,
     pub(super) keys: HeldKeys,
+    pub(super) ciphers: Offer,
     /// The last error that the guest logged in the current call: where it traps, the words of its panic.
     last_words: Option<String>,
 }
@@ -203,7 +212,15 @@ impl<D> Host<D> {
             wasi.secure_random(Deterministic::new(seed.to_be_bytes().to_vec()));
         }
         let meter = Meter { memory, refused: None };
-        Self { driver, wasi: wasi.build(), table: ResourceTable::new(), meter, keys: HeldKeys::default(), last_words: None }
+        Self {
+            driver,
+            wasi: wasi.build(),
+            table: ResourceTable::new(),
+            meter,
+            keys: HeldKeys::default(),
+            ciphers: Offer::default(),
+            last_words: None,
+        }
     }
 }
 
@@ -221,6 +238,7 @@ fn linker<D: Driver>(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host<
     state_machine::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     log::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     events::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    accelerator::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     link_keys(&mut linker)?;
     Ok(linker)
 }
@@ -402,6 +420,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
+    use wasmtime::component::Resource;
+
     use super::super::{COMPONENT, SandboxLimits, SystemClock};
     use super::*;
 
@@ -452,6 +472,30 @@ mod tests {
         settle(&mut engine, Turn { reads: vec![Token(8)], ..Turn::default() }, |driver| driver.served == [Token(8)]);
         let status = engine.status().expect("a status");
         assert_eq!((status.state, status.leader), (amaters_cluster_core::NodeState::Leader, NodeId(1)));
+    }
+
+    #[test]
+    fn aes_outside_of_the_sandbox_is_bounded_and_takes_nothing_that_is_no_key() {
+        use bindings::amaters::cluster::accelerator::HostCipher as _;
+        let mut host = Host::new(Recorder::default(), Ambient::system(), 1 << 20);
+        host.new(vec![1; 32]).expect_err("it is not offered");
+        host.ciphers.open = true;
+        for length in [0, 31, 33] {
+            host.new(vec![1; length]).expect_err("no key");
+        }
+        let mut ciphers: Vec<_> = (0..1024).map(|_| host.new(vec![1; 32]).expect("there is room")).collect();
+        let error = host.new(vec![1; 32]).expect_err("too many").to_string();
+        assert!(error.contains("more than 1024 ciphers"), "{error}");
+        host.drop(ciphers.pop().expect("there are some")).expect("it is there");
+        let cipher = host.new(vec![1; 32]).expect("there is room again");
+        let rep = cipher.rep();
+        host.seal(cipher, vec![0; 11], Vec::new(), Vec::new()).expect_err("no nonce");
+        let sealed = host.seal(Resource::new_borrow(rep), vec![0; 12], b"place".to_vec(), b"x=1".to_vec()).expect("sealed");
+        let opened = |host: &mut Host<Recorder>, place: &[u8]| {
+            host.open(Resource::new_borrow(rep), vec![0; 12], place.to_vec(), sealed.clone()).expect("no trap")
+        };
+        assert_eq!(opened(&mut host, b"place").as_deref(), Some(&b"x=1"[..]));
+        assert_eq!(opened(&mut host, b"elsewhere"), None);
     }
 
     #[test]

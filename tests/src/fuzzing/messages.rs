@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use amaters_cluster_core::message::{
     AppendEntriesRequest, AppendEntriesResponse, AppendOutcome, CommitNotice, ForwardRequest, ForwardResponse, Forwarded, HeartbeatRequest,
-    HeartbeatResponse, InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message, PreVoteRequest, PreVoteResponse, Promise,
-    ReadId, ReadIndexRequest, ReadIndexResponse, RemovalNotice, RequestVoteRequest, RequestVoteResponse, TimeoutNowRequest,
+    HeartbeatResponse, InstallProgress, InstallSnapshotRequest, InstallSnapshotResponse, Message, NamedKey, PreVoteRequest,
+    PreVoteResponse, Promise, ReadId, ReadIndexRequest, ReadIndexResponse, RemovalNotice, RequestVoteRequest, RequestVoteResponse,
+    TimeoutNowRequest,
 };
 use amaters_cluster_core::{
-    EntryId, EntryKind, Instant, KeyVersion, LogEntry, LogIndex, LogTime, NodeId, Origin, Proposal, Rejection, SessionChange, SessionId,
-    SessionStamp, Term,
+    EntryId, EntryKind, Instant, KeyVersion, LogEncryptionKey, LogEntry, LogIndex, LogTime, NodeId, Origin, Proposal, Rejection,
+    SessionChange, SessionId, SessionStamp, Term,
 };
 
 use super::bytes::Bytes;
@@ -41,7 +42,7 @@ pub(super) fn message(subject: &Subject, bytes: &mut Bytes<'_>) -> Message {
             let sent_at = (bytes.number(2) == 0).then(|| moment(subject, bytes));
             let (failed, doubtful) = (nodes(bytes), nodes(bytes));
             let session = near(bytes, 6);
-            let key = version_of(session);
+            let key = (session % 2 == 1).then(|| named_key(version_of(session)));
             Message::HeartbeatRequest(HeartbeatRequest { term, session, commit_index, round, sent_at, failed, doubtful, key })
         }
         10 => heartbeat_response(subject, bytes, term),
@@ -174,6 +175,10 @@ fn session(bytes: &mut Bytes<'_>) -> SessionId {
 /// Of a number that was drawn for something else: so the corpus means what it did before there were keys.
 fn version_of(number: u64) -> KeyVersion {
     KeyVersion(u32::try_from(number % 4).expect("it is small"))
+}
+
+fn named_key(version: KeyVersion) -> NamedKey {
+    NamedKey { version, fingerprint: LogEncryptionKey::from_bytes(&[7; 32]).expect("a key").fingerprint() }
 }
 
 fn moment(subject: &Subject, bytes: &mut Bytes<'_>) -> Instant {

@@ -12,7 +12,7 @@ mod messages;
 mod subject;
 
 use amaters_cluster_core::message::{HeartbeatRequest, Message, PreVoteResponse, RequestVoteResponse};
-use amaters_cluster_core::{Input, KeyVersion, LogIndex, NodeState, Term, Ticket};
+use amaters_cluster_core::{Input, LogIndex, NodeState, Term, Ticket};
 
 use bytes::Bytes;
 use subject::Subject;
@@ -54,7 +54,7 @@ fn take_role(subject: &mut Subject, role: u64) {
             sent_at: None,
             failed: Vec::new(),
             doubtful: Vec::new(),
-            key: KeyVersion::NONE,
+            key: None,
         };
         subject.receive(subject.peers()[0], Message::HeartbeatRequest(heartbeat));
         subject.tick();

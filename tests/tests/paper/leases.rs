@@ -196,6 +196,6 @@ fn heartbeat_at(term: u64, sent_at: Instant) -> Message {
         sent_at: Some(sent_at),
         failed: Vec::new(),
         doubtful: Vec::new(),
-        key: KeyVersion::NONE,
+        key: None,
     })
 }

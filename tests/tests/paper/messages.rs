@@ -46,7 +46,7 @@ pub(crate) fn heartbeat(term: u64, commit: u64) -> Message {
         sent_at: None,
         failed: Vec::new(),
         doubtful: Vec::new(),
-        key: KeyVersion::NONE,
+        key: None,
     })
 }
 

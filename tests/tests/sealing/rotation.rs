@@ -1,7 +1,8 @@
 //! The key of a running cluster changes.
 
-use amaters_cluster_core::{Member, MembershipChange, Rejection, SessionChange, SessionId, SessionStamp};
-use amaters_cluster_tests::cluster::{Outcome, ring_of};
+use amaters_cluster_core::message::{Envelope, HeartbeatRequest, Message, NamedKey};
+use amaters_cluster_core::{GroupId, Input, Member, MembershipChange, Rejection, SessionChange, SessionId, SessionStamp};
+use amaters_cluster_tests::cluster::{Outcome, key_of, ring_of};
 
 use super::*;
 
@@ -62,6 +63,55 @@ pub(super) fn a_change_waits_for_every_voter_to_hold_the_key() {
     assert_eq!(entries(&cluster, NODE_3).last().and_then(version_of), Some(VERSION_2));
 }
 
+/// Somebody has made a new version on each machine, instead of one for all.
+#[test]
+pub(super) fn a_voter_that_has_another_key_of_that_version_keeps_the_old_one_in_use() {
+    let mut cluster = sealed(3);
+    let other = amaters_cluster_core::LogEncryptionKey::from_bytes(&[0x77; 32]).expect("a key");
+    cluster.member_mut(NODE_3).keys.insert(VERSION_2, other).expect("new");
+    for id in [NODE_1, NODE_2] {
+        cluster.give_key(id, VERSION_2);
+    }
+    for id in cluster.ids() {
+        cluster.load_keys(id);
+    }
+    let changed = cluster.rotate_key(NODE_1, VERSION_2);
+    cluster.take_events();
+    cluster.run(3 * SECOND);
+    assert_eq!(cluster.outcome(changed), Some(Outcome::Rejected(Rejection::KeyNotHeld)), "what one seals the others could not read");
+    let alarms = alarms(&mut cluster, NODE_3);
+    assert!(alarms.iter().any(|line| line.contains("node 1 holds another key as version 2")), "{alarms:?}");
+    write(&mut cluster, &["x"]);
+    for id in cluster.ids() {
+        assert_eq!((status(&cluster, id).version, commands(&cluster, id)), (VERSION_1, vec!["x".to_owned()]), "at node {id}");
+    }
+}
+
+/// Asking a source of keys may cost a program's run: however many versions a peer names, it is asked once a second.
+#[test]
+fn a_source_of_keys_is_not_asked_more_often_for_more_versions() {
+    let mut cluster = sealed(3);
+    cluster.take_events();
+    for step in 0..100 {
+        let heartbeat = HeartbeatRequest {
+            term: Term(1),
+            session: 0,
+            commit_index: LogIndex(1),
+            round: 0,
+            sent_at: None,
+            failed: Vec::new(),
+            doubtful: Vec::new(),
+            key: Some(NamedKey { version: KeyVersion(70 + step % 2), fingerprint: key_of(VERSION_1).fingerprint() }),
+        };
+        let envelope = Envelope { group: GroupId(0), from: NODE_1, to: NODE_2, message: Message::HeartbeatRequest(heartbeat) };
+        cluster.input(NODE_2, Input::Receive { sender: NODE_1, envelope: wire::encode_envelope(&envelope) });
+        cluster.pass(NODE_2, Duration::from_millis(10));
+        cluster.tick(NODE_2);
+    }
+    let asked = cluster.take_events().iter().filter(|event| matches!(event, Event::WantsKey(NODE_2, _))).count();
+    assert!((1..=2).contains(&asked), "within a second: {asked}");
+}
+
 #[test]
 fn a_change_that_a_voter_has_no_key_for_is_given_up_and_names_it() {
     let mut cluster = sealed(3);
@@ -73,7 +123,9 @@ fn a_change_that_a_voter_has_no_key_for_is_given_up_and_names_it() {
     cluster.take_events();
     cluster.run(3 * SECOND);
     assert_eq!(cluster.outcome(changed), Some(Outcome::Rejected(Rejection::KeyNotHeld)));
-    assert!(alarms(&mut cluster, NODE_1).iter().any(|line| line.contains("of version 2 is not known whether node 2 holds it")));
+    assert!(
+        alarms(&mut cluster, NODE_1).iter().any(|line| line.contains("node 2 did not say in time that it holds this key as version 2"))
+    );
     write(&mut cluster, &["x"]);
     assert_eq!(entries(&cluster, NODE_2).last().and_then(version_of), Some(VERSION_1), "everything goes on as it was");
 }

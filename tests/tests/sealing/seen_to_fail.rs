@@ -52,6 +52,12 @@ fn a_change_of_the_key_that_asks_nobody_is_found() {
 }
 
 #[test]
+fn a_voter_for_which_a_version_is_enough_is_found() {
+    let test = rotation::a_voter_that_has_another_key_of_that_version_keeps_the_old_one_in_use;
+    seen_to_fail(Bug::KeyVersionIsEnough, "what one seals the others could not read", test);
+}
+
+#[test]
 fn a_version_that_is_retired_before_the_disk_knows_is_found() {
     let test = rotation::a_version_is_retirable_once_the_disk_has_let_go_of_all_that_it_sealed_and_not_before;
     seen_to_fail(Bug::KeyRetiredEarly, "a crash would bring it back", test);

@@ -1,6 +1,7 @@
 //! Snapshots of a sealed cluster.
 
-use amaters_cluster_core::{JournalError, SnapshotError};
+use amaters_cluster_core::message::{Envelope, InstallSnapshotRequest, Message};
+use amaters_cluster_core::{GroupId, Input, JournalError, Member, MembershipChange, SnapshotError};
 use amaters_cluster_tests::cluster::{Outcome, lacking, ring_of};
 
 use super::*;
@@ -68,6 +69,59 @@ fn a_snapshot_without_its_key_is_named_and_not_put_aside_as_damaged() {
     cluster.restart(NODE_2);
     cluster.run(SECOND);
     assert_eq!(commands(&cluster, NODE_2), commands(&cluster, NODE_1));
+}
+
+/// Whoever has found an old key can still seal snapshots with it: they take nobody's state.
+#[test]
+fn a_snapshot_of_an_earlier_key_than_the_one_in_use_is_refused() {
+    let mut old = compacting(1);
+    write_many(&mut old, 40);
+    let (forged, bytes) = old.member(NODE_1).vault.newest().map(|(id, bytes)| (id, bytes.to_vec())).expect("there is one");
+
+    let mut cluster = sealed(3);
+    give_to_all(&mut cluster, VERSION_2);
+    let changed = cluster.rotate_key(NODE_1, VERSION_2);
+    cluster.run(SECOND);
+    assert_eq!(cluster.outcome(changed), Some(Outcome::Done));
+    write(&mut cluster, &["genuine"]);
+    assert!(forged.index > entries(&cluster, NODE_2).last().expect("some").id.index, "it would replace all");
+    cluster.take_events();
+    let request = InstallSnapshotRequest { term: Term(1), session: 0, snapshot: forged, offset: 0, data: bytes.into(), done: true };
+    let envelope = Envelope { group: GroupId(0), from: NODE_1, to: NODE_2, message: Message::InstallSnapshotRequest(request) };
+    cluster.input(NODE_2, Input::Receive { sender: NODE_1, envelope: wire::encode_envelope(&envelope) });
+    cluster.run(SECOND);
+    let alarms = alarms(&mut cluster, NODE_2);
+    assert!(alarms.iter().any(|line| line.contains("of version 1 of the key, expected 2")), "{alarms:?}");
+    assert_eq!((commands(&cluster, NODE_2), status(&cluster, NODE_2).version), (vec!["genuine".to_owned()], VERSION_2));
+}
+
+/// Else the leader would send it again and again, as fast as the network goes.
+#[test]
+fn a_node_that_lacks_a_snapshots_key_lets_it_come_again_only_after_a_while() {
+    let mut cluster = compacting(1);
+    give_to_all(&mut cluster, VERSION_2);
+    let changed = cluster.rotate_key(NODE_1, VERSION_2);
+    cluster.run(SECOND);
+    assert_eq!(cluster.outcome(changed), Some(Outcome::Done));
+    cluster.put_up_spare(NODE_4, NODE_1);
+    cluster.member_mut(NODE_4).keys = ring_of([1]);
+    cluster.crash(NODE_4, 0);
+    cluster.restart(NODE_4);
+    write_many(&mut cluster, 40);
+    cluster.take_events();
+    cluster.change(NODE_1, MembershipChange::AddLearner(Member { id: NODE_4, address: "four".to_owned() }));
+    cluster.run(4 * SECOND);
+    let parts = |cluster: &mut Cluster| {
+        let sent = cluster.take_events().into_iter().filter(|event| {
+            matches!(event, Event::Sent(envelope) if envelope.to == NODE_4 && matches!(envelope.message, Message::InstallSnapshotRequest(_)))
+        });
+        sent.count()
+    };
+    let came = parts(&mut cluster);
+    assert!((1..60).contains(&came), "in four seconds: {came}");
+    cluster.give_key(NODE_4, VERSION_2);
+    cluster.run(3 * SECOND);
+    assert_eq!(commands(&cluster, NODE_4), commands(&cluster, NODE_1), "with the key it need not wait");
 }
 
 /// A snapshot says where the chain stands behind it, but one that was not read says nothing: the journal leads through it.

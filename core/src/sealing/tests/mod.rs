@@ -1,5 +1,6 @@
 //! Stories of the whole: published and golden answers, and what an attacker with the disk may try.
 
+mod accelerated;
 mod chain;
 mod golden;
 mod hazards;

@@ -48,6 +48,14 @@ pub(super) fn truth(text: &str) -> Option<bool> {
     }
 }
 
+pub(super) fn aes_in_sandbox(text: &str) -> Option<bool> {
+    match text {
+        "host" => Some(false),
+        "sandbox" => Some(true),
+        _ => None,
+    }
+}
+
 pub(super) fn engine(text: &str) -> Option<EngineChoice> {
     match text {
         "wasm" => Some(EngineChoice::Wasm),
