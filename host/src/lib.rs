@@ -49,4 +49,4 @@ pub use repair::CorruptionPolicy;
 pub use runtime::EngineKind;
 pub use snapshots::{DiskSnapshotStore, MemorySnapshots, SnapshotStore};
 pub use state_machine::{ApplyResult, Piece, RestoreError, StateMachine};
-pub use wal::{WalDiagnostics, WalReader, WalWriter};
+pub use wal::{SyncMode, WalDiagnostics, WalOptions, WalReader, WalWriter};

@@ -224,7 +224,7 @@ async fn start_node(
     let metrics = TransportMetrics::register(registry)?;
     let data_dir = Arc::clone(data_dir);
     let (noted, repaired, snapshots) = (Arc::clone(&data_dir), Arc::clone(&data_dir), data_dir.snapshots());
-    let wal_options = WalOptions { segment_size: options.segment_size };
+    let wal_options = WalOptions::with_segment_size(options.segment_size);
     let mut transport = None;
     let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
         let started = Transport::start(config, listener, inlet, metrics, stopping).map_err(RaftError::Network)?;
@@ -251,7 +251,7 @@ fn with_repair(builder: RaftNodeBuilder, options: &StartOptions, data_dir: Arc<D
     let help = "Repairs that this process has begun, since the node's files were damaged";
     let repairs = prometheus::IntCounter::new("amaters_cluster_repairs_total", help)?;
     registry.register(Box::new(repairs.clone()))?;
-    let (policy, wal_options, ended) = (options.on_corruption, WalOptions { segment_size: options.segment_size }, Arc::clone(&data_dir));
+    let (policy, wal_options, ended) = (options.on_corruption, WalOptions::with_segment_size(options.segment_size), Arc::clone(&data_dir));
     let failed = |error: RepairError| RaftError::Storage(Box::new(error));
     let salvage = move |error: &RaftError| {
         if policy != CorruptionPolicy::Repair || !repair::is_damage(error, &data_dir).map_err(failed)? {

@@ -65,6 +65,12 @@ pub enum WalError {
         /// The type.
         got: u8,
     },
+    /// A node was to leave it to the system when its journal reaches the disk.
+    #[error(
+        "a node's journal can't be left to the system to sync (SyncMode::System): the node would forget votes and what it has acknowledged when the power \
+         fails; choose SyncMode::Batched or SyncMode::EveryWrite"
+    )]
+    SyncRequired,
     /// One operation is larger than a record can be.
     #[error("an operation takes {bytes} bytes, and a record holds {MAX_RECORD_BYTES} at most: propose less at a time")]
     TooLarge {

@@ -30,6 +30,9 @@
 //! Records written with one call and made durable with one sync are a *group*. A group never spans segments, and the next one is written only after
 //! the one before is durable. (A *submission*, the operations of one call, may be divided where a segment is full.) So of all groups the last alone can be torn, in any order of its pages. `synced` is what tells its remains from damage.
 //!
+//! [`SyncMode`] says how groups come about. Under [`SyncMode::System`] nothing waits for a sync, and all records since the last one are one group, however many writes they took: their
+//! `synced` stays what it was. A sync comes before a segment is begun, before a release and after it, and at the end; hard states are copied after each, as below.
+//!
 //! # Compaction
 //!
 //! A segment, but for the first, begins with each group's hard state: any of them may become the first one. A compact record says that a group needs no entry before `first`. Once it is durable, a segment may go if all appends in it lie before `first` and the group's
@@ -92,6 +95,7 @@ mod hard_state;
 mod inspect;
 mod journal;
 mod ledger;
+mod options;
 mod reader;
 mod record;
 mod recovery;
@@ -111,28 +115,14 @@ pub use cut::{Cut, carry_out_cut, plan_cut};
 pub use error::{Damage, WalError};
 pub use hard_state::{SavedStateError, saved_hard_state};
 pub use inspect::{Inspection, SegmentSummary, Verdict, inspect};
+pub use options::{SyncMode, WalOptions};
 pub use reader::{Located, WalReader};
 pub use record::{Body, Record};
 pub use writer::WalWriter;
 
-/// Is called on the journal's thread: with the last durable ticket, or once, and for the last time, with the failure that has ended it.
+/// Is called on the journal's thread: with the last durable ticket (under [`SyncMode::System`], the last one that is written), or once, and for the last time, with the
+/// failure that has ended it.
 pub type OnDurable = Box<dyn FnMut(Result<Ticket, WalError>) + Send>;
-
-/// How the journal is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalOptions {
-    /// Bytes of a new segment. A record that is larger gets a segment of its own size.
-    ///
-    /// Default: 32 MiB. New segments are filled with zeros, and a first start must not take long over that: this much took 35 ms on a plain
-    /// disk, and 64 MiB up to 200.
-    pub segment_size: u64,
-}
-
-impl Default for WalOptions {
-    fn default() -> Self {
-        Self { segment_size: 32 << 20 }
-    }
-}
 
 /// What was found in a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

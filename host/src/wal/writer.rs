@@ -1,10 +1,11 @@
-//! The thread that writes the journal: whatever has come while one group was being synced becomes the next.
+//! The thread that writes the journal, in groups as [`SyncMode`] has them.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use amaters_cluster_core::{GroupId, Operation, Ticket};
 
@@ -15,12 +16,12 @@ use super::reader::Located;
 use super::record::Body;
 use super::recovery;
 use super::space::Space;
-use super::{OnDurable, WalDiagnostics, WalOptions};
+use super::{OnDurable, SyncMode, WalDiagnostics, WalOptions};
 
 /// The most bytes of one group, unless a single submission has more: beyond this a longer write costs more than another sync.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Adds to the journal in a directory. Dropping it waits until all that was submitted is written, but for what finds no space.
+/// Adds to the journal in a directory. Dropping it waits until all that was submitted is written and durable, but for what finds no space.
 ///
 /// The caller makes sure that nobody else writes there: a node holds the lock of its [`DataDir`](crate::data_dir::DataDir).
 pub struct WalWriter {
@@ -32,7 +33,7 @@ pub struct WalWriter {
 impl WalWriter {
     /// Gives every record of the journal, oldest first, puts its end in order, and starts the thread. The directory is created if there is none.
     ///
-    /// `on_durable` is called on that thread: after each group with the ticket of its last submission; or once with the failure that has ended it,
+    /// `on_durable` is called on that thread: after each group with the ticket of its last submission (what that promises is for [`WalOptions::sync`] to say); or once with the failure that has ended it,
     /// after which nothing is written and nothing reported any more.
     ///
     /// # Errors
@@ -56,10 +57,13 @@ impl WalWriter {
     ) -> Result<(Self, WalDiagnostics), E> {
         let (end, diagnostics) = recovery::recover(&disk, dir, options.segment_size, visit)?;
         let space = Space::default();
-        let journal = Journal::new(disk, dir.to_owned(), options.segment_size, space.clone(), end);
+        let mut journal = Journal::new(disk, dir.to_owned(), options.segment_size, space.clone(), end);
+        if options.sync == SyncMode::System {
+            journal = journal.left_to_the_system();
+        }
         let shared = Arc::new(Shared::default());
-        let writing = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("wal".to_owned()).spawn(move || write_all(&writing, journal, on_durable));
+        let (writing, gathering) = (Arc::clone(&shared), Gathering::of(options.sync));
+        let thread = thread::Builder::new().name("wal".to_owned()).spawn(move || write_all(&writing, &gathering, journal, on_durable));
         let thread = Some(thread.map_err(WalError::io("start a thread for", dir))?);
         Ok((Self { shared, space, thread }, diagnostics))
     }
@@ -70,7 +74,9 @@ impl WalWriter {
         let mut queue = self.shared.lock();
         // What comes after a failure is dropped: it was reported, and no ticket will be.
         if !queue.ended {
-            queue.submissions.push_back(Submission { group, ticket, operations });
+            let submission = Submission { group, ticket, operations, came: Instant::now() };
+            queue.bytes += submission.bytes();
+            queue.submissions.push_back(submission);
             drop(queue);
             self.shared.filled.notify_one();
         }
@@ -112,6 +118,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     submissions: VecDeque<Submission>,
+    /// Theirs.
+    bytes: usize,
     /// The writer was dropped, or the journal has failed: nothing comes in any more.
     ended: bool,
 }
@@ -120,6 +128,28 @@ struct Submission {
     group: GroupId,
     ticket: Ticket,
     operations: Vec<Operation>,
+    came: Instant,
+}
+
+/// How many submissions make a group.
+#[derive(Clone, Copy, Debug)]
+struct Gathering {
+    /// So many are waited for.
+    fewest: usize,
+    /// But the first of them waits no longer than this.
+    delay: Duration,
+    /// No more are taken.
+    most: usize,
+}
+
+impl Gathering {
+    fn of(mode: SyncMode) -> Self {
+        match mode {
+            SyncMode::EveryWrite => Self { fewest: 1, delay: Duration::ZERO, most: 1 },
+            SyncMode::Batched { count, delay } => Self { fewest: count.max(1), delay, most: usize::MAX },
+            SyncMode::System => Self { fewest: 1, delay: Duration::ZERO, most: usize::MAX },
+        }
+    }
 }
 
 impl Submission {
@@ -135,19 +165,28 @@ impl Submission {
 
 impl Shared {
     /// Waits for submissions, and takes as many as make a group; none once the writer has been dropped and all are taken.
-    fn take_group(&self) -> Vec<Submission> {
-        let queue = self.lock();
-        let waited = self.filled.wait_while(queue, |queue| queue.submissions.is_empty() && !queue.ended);
-        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+    fn take_group(&self, gathering: &Gathering) -> Vec<Submission> {
+        let mut queue = self.wait_for_group(gathering);
         let mut bytes = 0;
         let mut group = Vec::new();
         while bytes < GROUP_BYTES
+            && group.len() < gathering.most
             && let Some(submission) = queue.submissions.pop_front()
         {
             bytes += submission.bytes();
             group.push(submission);
         }
+        queue.bytes = queue.bytes.saturating_sub(bytes);
         group
+    }
+
+    fn wait_for_group(&self, gathering: &Gathering) -> MutexGuard<'_, Queue> {
+        let waited = self.filled.wait_while(self.lock(), |queue| queue.submissions.is_empty() && !queue.ended);
+        let queue = waited.unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = queue.submissions.front() else { return queue };
+        let left = gathering.delay.saturating_sub(first.came.elapsed());
+        let is_short = |queue: &mut Queue| queue.submissions.len() < gathering.fewest && queue.bytes < GROUP_BYTES && !queue.ended;
+        self.filled.wait_timeout_while(queue, left, is_short).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// No thread panics while it holds the lock; were one to, the queue is still whole.
@@ -157,9 +196,9 @@ impl Shared {
 }
 
 /// The thread's life.
-fn write_all(shared: &Shared, mut journal: Journal, mut on_durable: OnDurable) {
+fn write_all(shared: &Shared, gathering: &Gathering, mut journal: Journal, mut on_durable: OnDurable) {
     loop {
-        let group = shared.take_group();
+        let group = shared.take_group(gathering);
         let Some(last) = group.last().map(|submission| submission.ticket) else { break };
         let written = write_group(&mut journal, &group);
         let released = written.and_then(|()| {

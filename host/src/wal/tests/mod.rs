@@ -10,4 +10,5 @@ mod hazards;
 mod properties;
 mod recovery_table;
 pub(crate) mod support;
+mod sync_modes;
 mod system;
