@@ -30,12 +30,12 @@ use crate::inbox::Inlet;
 use crate::node::{RaftNode, RaftNodeBuilder};
 use crate::persistence::{FilePersistence, RaftPersistence};
 use crate::ports::Network;
-use crate::repair::{self, CorruptionPolicy, RepairError};
+use crate::repair::{self, RepairError};
 use crate::resp::{self, RespLimits, RespMetrics};
 use crate::runtime::EngineKind;
 use crate::snapshots::DiskSnapshotStore;
 use crate::transport::{Outbox, Transport, TransportConfig, TransportLimits, TransportMetrics};
-use crate::wal::WalOptions;
+use crate::wal::{CorruptionPolicy, WalOptions};
 
 /// How long connections may take to end when the node stops.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -224,7 +224,7 @@ async fn start_node(
     let metrics = TransportMetrics::register(registry)?;
     let data_dir = Arc::clone(data_dir);
     let (noted, repaired, snapshots) = (Arc::clone(&data_dir), Arc::clone(&data_dir), data_dir.snapshots());
-    let wal_options = WalOptions::with_segment_size(options.segment_size);
+    let wal_options = WalOptions { on_corruption: options.on_corruption, ..WalOptions::with_segment_size(options.segment_size) };
     let mut transport = None;
     let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
         let started = Transport::start(config, listener, inlet, metrics, stopping).map_err(RaftError::Network)?;

@@ -1,6 +1,6 @@
 //! The last resort: a damaged journal loses everything from the damage on.
 //!
-//! A node does this by itself under no policy: what is cut may have been acknowledged, and others may have committed it for that.
+//! A node does this by itself under [`CorruptionPolicy::Cut`](super::CorruptionPolicy::Cut) alone: what is cut may have been acknowledged, and others may have committed it for that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::inspect::{self, Inspection, Verdict};
 use super::reader::WalReader;
 use super::record::Body;
 use super::recovery;
+use super::scan;
 use super::segment::{self, Header};
 
 /// A cut, and what goes with it.
@@ -26,11 +27,14 @@ pub struct Cut {
     pub last_index: u64,
     /// The segments that go as a whole, ascending.
     pub removed: Vec<u64>,
+    /// The bytes that are lost, those of records that would be whole included; the zeros at the ends of segments are none.
+    pub lost_bytes: u64,
     /// Whether anything stays at all. Where nothing does, there is nothing to cut: the journal is lost.
     pub leaves_something: bool,
     /// Whether there is a copy of a hard state to go on with. Without one, a vote that is cut may be given again.
     pub keeps_hard_state: bool,
-    number: u64,
+    /// The segment that is damaged, or missing.
+    pub(super) number: u64,
 }
 
 /// What a cut of the journal in `dir` would lose; none where it is not damaged. Changes nothing.
@@ -66,7 +70,21 @@ pub(crate) fn plan(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Option<Cut>, WalE
     let (before, removed): (Vec<_>, Vec<_>) = reader.segments()?.into_iter().filter(|it| *it != number).partition(|it| *it < number);
     let leaves_something = damage.offset > 0 || !before.is_empty();
     let keeps_hard_state = leaves_something && has_copy(disk.as_ref(), dir, before.first().copied().unwrap_or(number))?;
-    Ok(Some(Cut { last_index, removed, leaves_something, keeps_hard_state, number, damage }))
+    let mut lost_bytes = used_bytes(disk.as_ref(), dir, number, damage.offset)?;
+    for &removed in &removed {
+        lost_bytes += used_bytes(disk.as_ref(), dir, removed, 0)?;
+    }
+    Ok(Some(Cut { last_index, removed, lost_bytes, leaves_something, keeps_hard_state, number, damage }))
+}
+
+/// The bytes from a place in a segment on, up to the zeros at its end. A segment that is missing has none.
+fn used_bytes(disk: &dyn Disk, dir: &Path, number: u64, offset: u64) -> Result<u64, WalError> {
+    let path = segment::path(dir, number);
+    match disk.read(&path) {
+        Ok(image) => Ok((scan::used(&image) as u64).saturating_sub(offset)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(WalError::io("read", &path)(error)),
+    }
 }
 
 /// Whether a copy of a hard state is of the journal that this segment belongs to: others say nothing of it.

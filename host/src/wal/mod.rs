@@ -71,7 +71,7 @@
 //! | q | crash between a hard state and its copy; damage to the copy | the copy is missing or bad, is another journal's, or has a hard state that is not the journal's last one | written anew |
 //! | r | damage to the last group, or a lost write or file | the copy is whole and this journal's, or there is no segment; and no record has its hard state | refused |
 //!
-//! What is refused is never changed: the error names file, place, what was expected and found, and what to do.
+//! What is refused is never changed: the error names file, place, what was expected and found, and what to do. [`CorruptionPolicy`] has what else can be done with rows h to m and r.
 //!
 //! Row r can't be a crash. A copy is written only after the group with its hard state was synced, by a start as well: whenever power goes, a hard state that is in a copy is in a durable
 //! record. It stays in one: a segment is removed only after a release behind it is durable, and by then the copies of all hard states before that release are, while each group's latest stands
@@ -96,6 +96,7 @@ mod inspect;
 mod journal;
 mod ledger;
 mod options;
+mod policy;
 mod reader;
 mod record;
 mod recovery;
@@ -115,13 +116,13 @@ pub use cut::{Cut, carry_out_cut, plan_cut};
 pub use error::{Damage, WalError};
 pub use hard_state::{SavedStateError, saved_hard_state};
 pub use inspect::{Inspection, SegmentSummary, Verdict, inspect};
-pub use options::{SyncMode, WalOptions};
+pub use options::{CorruptionPolicy, SyncMode, WalOptions};
 pub use reader::{Located, WalReader};
 pub use record::{Body, Record};
 pub use writer::WalWriter;
 
 /// Is called on the journal's thread: with the last durable ticket (under [`SyncMode::System`], the last one that is written), or once, and for the last time, with the
-/// failure that has ended it.
+/// failure that has ended it. A journal that is read-only ([`CorruptionPolicy::ReadOnly`]) gives each submission a failure of its own.
 pub type OnDurable = Box<dyn FnMut(Result<Ticket, WalError>) + Send>;
 
 /// What was found in a journal.
@@ -143,4 +144,10 @@ pub struct WalDiagnostics {
     pub torn_bytes: u64,
     /// The sequence number of the last valid record; 0 for none.
     pub last_sequence: u64,
+    /// Bytes from the first damage on, the zeros at the ends of segments not counted: what was cut when the journal was opened, or what a read-only one does not give. Zero for none.
+    pub corrupt_bytes: u64,
+    /// The segments with those bytes, or whose place a missing one has left: the damaged one, and all behind it. Zero for none.
+    pub corrupt_segments: u64,
+    /// Whether the journal was damaged, and is open for reading alone.
+    pub read_only: bool,
 }

@@ -1,8 +1,8 @@
-//! How the journal is written.
+//! How the journal is written, and opened.
 
 use std::time::Duration;
 
-/// How the journal is written.
+/// How the journal is written, and opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalOptions {
     /// Bytes of a new segment. A record that is larger gets a segment of its own size.
@@ -12,13 +12,15 @@ pub struct WalOptions {
     pub segment_size: u64,
     /// When what was submitted is made durable.
     pub sync: SyncMode,
+    /// What opening the journal does when it is damaged.
+    pub on_corruption: CorruptionPolicy,
 }
 
 impl WalOptions {
     /// The defaults, but for the bytes of a new segment.
     #[must_use]
     pub const fn with_segment_size(segment_size: u64) -> Self {
-        Self { segment_size, sync: SyncMode::AT_ONCE }
+        Self { segment_size, sync: SyncMode::AT_ONCE, on_corruption: CorruptionPolicy::Refuse }
     }
 }
 
@@ -62,4 +64,22 @@ impl Default for SyncMode {
     fn default() -> Self {
         Self::AT_ONCE
     }
+}
+
+/// What is done when something durable is damaged. What a crash tore is no damage, and is cut under each of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CorruptionPolicy {
+    /// The journal is not opened, and a node does not start: the error says what is damaged. Nothing is changed.
+    #[default]
+    Refuse,
+    /// A node puts the damaged journal aside, and has the others bring it what it lacks. Until then it neither votes nor counts for a majority ([`repair`](crate::repair)).
+    /// A journal on its own has no others: it is refused.
+    Repair,
+    /// The journal is cut where the damage begins, as by `ukehi wal repair --cut`, and goes on from there; the log and [`WalDiagnostics`](super::WalDiagnostics) say what was lost. **A node may so
+    /// forget what it has acknowledged**, which others may have committed for that: for a node alone, or as a last resort. Newest term and vote come back from their
+    /// copy where that is whole. What has no whole record before the damage is refused. A journal is read twice under this policy.
+    Cut,
+    /// Everything before the damage is given, and nothing is changed: each submission is refused with [`WalError::ReadOnly`](super::WalError::ReadOnly). For whoever wants to get at what is left.
+    /// A journal is read twice under this policy. Not for a Raft node, which [`FilePersistence`](crate::persistence::FilePersistence) refuses to open so.
+    ReadOnly,
 }

@@ -57,7 +57,7 @@ impl WalReader {
         let mut lacking = hard_state::all(self.disk.as_ref(), &self.dir)?;
         let segments = self.segments()?;
         // What is before a gap was released, or the journal is damaged: a release behind the gap tells.
-        let begin = segments.iter().zip(segments.iter().skip(1)).rposition(|(one, next)| one + 1 != *next).map_or(0, |gap| gap + 1);
+        let begin = behind_the_last_gap(&segments);
         let mut released = 1;
         let walk = self.walk_from(&segments[begin..], |located| {
             if let Body::Release { first_segment } = located.record.body {
@@ -83,12 +83,36 @@ impl WalReader {
         segments: &[u64],
         visit: impl FnMut(Located<'_>) -> Result<(), E>,
     ) -> Result<Walk, E> {
-        let diagnostics = WalDiagnostics { first_segment: segments.first().copied().unwrap_or_default(), ..WalDiagnostics::default() };
-        let mut walker = Walker { dir: &self.dir, visit, next_sequence: 1, diagnostics, end: None, over: None };
+        let mut walker = Walker::new(&self.dir, segments, visit);
         for &number in segments {
             walker.segment(number, self.image(number)?)?;
         }
         Ok(Walk { diagnostics: walker.diagnostics, end: walker.end, released: 1, lacking: Vec::new() })
+    }
+
+    /// Gives every record before the first damage, which is in segment `last` or behind it, and says what it has seen.
+    ///
+    /// # Errors
+    /// As [`WalReader::read`], damage excepted.
+    pub(super) fn read_before_damage<E: From<WalError>>(
+        &self,
+        last: u64,
+        mut visit: impl FnMut(Located<'_>) -> Result<(), E>,
+    ) -> Result<WalDiagnostics, E> {
+        let mut segments = self.segments()?;
+        segments.retain(|number| *number <= last);
+        let segments = &segments[behind_the_last_gap(&segments)..];
+        let mut walker = Walker::new(&self.dir, segments, |located: Located<'_>| visit(located).map_err(Stopped::Visit));
+        for &number in segments {
+            match walker.segment(number, self.image(number)?) {
+                Ok(()) => {}
+                Err(Stopped::Journal(WalError::Damaged(_))) => break,
+                Err(Stopped::Journal(error)) => return Err(error.into()),
+                Err(Stopped::Visit(error)) => return Err(error),
+            }
+        }
+        // Where a write is lost, a later segment tells: until then it looks torn.
+        Ok(WalDiagnostics { torn_bytes: 0, ..walker.diagnostics })
     }
 
     /// The damage of a journal in which a segment is missing that nothing has released.
@@ -183,6 +207,30 @@ struct Walker<'r, V> {
     end: Option<End>,
     /// Set once the journal has ended: the segment, the place in it, and what stands there. Nothing may follow.
     over: Option<(u64, usize, Flaw)>,
+}
+
+/// Why a walk stopped, where it is for the walker's caller to tell.
+enum Stopped<E> {
+    Journal(WalError),
+    Visit(E),
+}
+
+impl<E> From<WalError> for Stopped<E> {
+    fn from(error: WalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+/// Where the numbers of segments go on without a gap.
+fn behind_the_last_gap(segments: &[u64]) -> usize {
+    segments.iter().zip(segments.iter().skip(1)).rposition(|(one, next)| one + 1 != *next).map_or(0, |gap| gap + 1)
+}
+
+impl<'r, V> Walker<'r, V> {
+    fn new(dir: &'r Path, segments: &[u64], visit: V) -> Self {
+        let diagnostics = WalDiagnostics { first_segment: segments.first().copied().unwrap_or_default(), ..WalDiagnostics::default() };
+        Self { dir, visit, next_sequence: 1, diagnostics, end: None, over: None }
+    }
 }
 
 impl<E: From<WalError>, V: FnMut(Located<'_>) -> Result<(), E>> Walker<'_, V> {

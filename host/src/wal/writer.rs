@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use amaters_cluster_core::{GroupId, Operation, Ticket};
 
 use super::disk::{self, Disk, SystemDisk};
-use super::error::WalError;
+use super::error::{Damage, WalError};
 use super::journal::Journal;
+use super::policy::{self, Opened};
 use super::reader::Located;
 use super::record::Body;
-use super::recovery;
 use super::space::Space;
 use super::{OnDurable, SyncMode, WalDiagnostics, WalOptions};
 
@@ -37,7 +37,7 @@ impl WalWriter {
     /// after which nothing is written and nothing reported any more.
     ///
     /// # Errors
-    /// The system fails, the disk is full, the format is unknown, something durable is damaged, or `visit` fails.
+    /// The system fails, the disk is full, the format is unknown, something durable is damaged and [`WalOptions::on_corruption`] has nothing else done about it, or `visit` fails.
     pub fn open<E: From<WalError>>(
         dir: &Path,
         options: &WalOptions,
@@ -55,15 +55,21 @@ impl WalWriter {
         on_durable: OnDurable,
         visit: impl FnMut(Located<'_>) -> Result<(), E>,
     ) -> Result<(Self, WalDiagnostics), E> {
-        let (end, diagnostics) = recovery::recover(&disk, dir, options.segment_size, visit)?;
-        let space = Space::default();
-        let mut journal = Journal::new(disk, dir.to_owned(), options.segment_size, space.clone(), end);
-        if options.sync == SyncMode::System {
-            journal = journal.left_to_the_system();
-        }
-        let shared = Arc::new(Shared::default());
-        let (writing, gathering) = (Arc::clone(&shared), Gathering::of(options.sync));
-        let thread = thread::Builder::new().name("wal".to_owned()).spawn(move || write_all(&writing, &gathering, journal, on_durable));
+        let (opened, diagnostics) = policy::open(&disk, dir, options, visit)?;
+        let (shared, space) = (Arc::new(Shared::default()), Space::default());
+        let queue = Arc::clone(&shared);
+        let name = thread::Builder::new().name("wal".to_owned());
+        let thread = match opened {
+            Opened::ToRead(damage) => name.spawn(move || refuse_all(&queue, &damage, on_durable)),
+            Opened::ToWrite(end) => {
+                let mut journal = Journal::new(disk, dir.to_owned(), options.segment_size, space.clone(), end);
+                if options.sync == SyncMode::System {
+                    journal = journal.left_to_the_system();
+                }
+                let gathering = Gathering::of(options.sync);
+                name.spawn(move || write_all(&queue, &gathering, journal, on_durable))
+            }
+        };
         let thread = Some(thread.map_err(WalError::io("start a thread for", dir))?);
         Ok((Self { shared, space, thread }, diagnostics))
     }
@@ -219,6 +225,14 @@ fn write_all(shared: &Shared, gathering: &Gathering, mut journal: Journal, mut o
     }
     if let Err(error) = journal.close() {
         tracing::warn!("the journal was not closed with a mark; nothing is lost: {error}");
+    }
+}
+
+/// The thread's life where the journal is read-only.
+fn refuse_all(shared: &Shared, damage: &Damage, mut on_durable: OnDurable) {
+    let one_at_a_time = Gathering::of(SyncMode::EveryWrite);
+    while !shared.take_group(&one_at_a_time).is_empty() {
+        on_durable(Err(WalError::ReadOnly(Box::new(damage.clone()))));
     }
 }
 

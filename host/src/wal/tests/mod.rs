@@ -7,6 +7,7 @@ pub(crate) mod faulty;
 mod format;
 mod full;
 mod hazards;
+mod policies;
 mod properties;
 mod recovery_table;
 pub(crate) mod support;
