@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use amaters_cluster_core::{Config, Effect, EntryId, Node, NodeId};
+use amaters_cluster_core::{Config, Effect, EntryId, Node, NodeId, Status};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
@@ -12,6 +12,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::status::{agent, in_words, reason};
 use crate::admin::SnapshotView;
 use crate::snapshots::{StoredSnapshot, list_files, read_file};
+
+mod inspect;
 
 /// How much of a file is read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -29,6 +31,12 @@ pub enum SnapshotCommand {
         /// The data directory
         dir: PathBuf,
     },
+    /// Prints what a snapshot holds: entries, members, sessions, sizes; fails if it is damaged. Changes nothing
+    Inspect {
+        /// A snapshot, a backup, or a data directory, for each of its snapshots
+        #[arg(value_name = "FILE|DIR")]
+        path: PathBuf,
+    },
     /// Has a node take a snapshot now
     Create {
         /// The node's admin address
@@ -45,6 +53,7 @@ pub fn command(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
         SnapshotCommand::List { dir } => list(dir),
         SnapshotCommand::Verify { dir } => verify(dir),
+        SnapshotCommand::Inspect { path } => inspect::inspect(path),
         SnapshotCommand::Create { admin } => create(admin),
     }
 }
@@ -116,9 +125,14 @@ impl Check {
         Ok(())
     }
 
+    /// What the node knows by now.
+    fn status(&self) -> Status {
+        self.node.status(amaters_cluster_core::Instant(0))
+    }
+
     /// Gives the last entry that the snapshot holds. Fails if it is cut short.
     pub(super) fn finish(self) -> Result<EntryId> {
-        let held = self.node.status(amaters_cluster_core::Instant(0)).snapshots.latest;
+        let held = self.status().snapshots.latest;
         held.filter(|_| self.whole).with_context(|| format!("it is cut short after {} bytes", self.bytes))
     }
 }
