@@ -100,6 +100,7 @@ fn newest_snapshots(dir: &DataDir) -> Result<Vec<StoredSnapshot>, RepairError> {
 /// # Errors
 /// The node is alone in its cluster, its hard state is lost too, or the system fails.
 pub fn begin(dir: &DataDir, options: &WalOptions) -> Result<(), RepairError> {
+    // Others may have joined since: then the log has had other members.
     if dir.founders().len() == 1 && !dir.has_members_in_log() {
         return Err(RepairError::Alone);
     }

@@ -320,7 +320,11 @@ impl Network for Peers {
     }
 
     fn set_members(&self, version: LogIndex, members: &[MemberStatus]) {
+        // A log with the members that the cluster began with says nothing new. One that was restored as a cluster of one is alone still.
+        let founders = self.data_dir.founders();
+        let as_founded = members.len() == founders.len() && members.iter().all(|member| founders.contains(&member.id));
         if !version.is_none()
+            && !as_founded
             && let Err(error) = self.data_dir.members_logged()
         {
             // The next start then wants the same --peer flags as this one.
