@@ -100,6 +100,7 @@ mod policy;
 mod reader;
 mod record;
 mod recovery;
+mod remains;
 mod scan;
 mod segment;
 mod space;

@@ -53,7 +53,7 @@ fn read_only<E: From<WalError>>(
     cut: Cut,
     visit: impl FnMut(Located<'_>) -> Result<(), E>,
 ) -> Result<(Opened, WalDiagnostics), E> {
-    let seen = WalReader::on(Arc::clone(disk), dir).read_before_damage(cut.number, visit)?;
+    let seen = WalReader::on(Arc::clone(disk), dir).read_before_damage(cut.last_kept, visit)?;
     let diagnostics = WalDiagnostics { read_only: true, ..with_loss(seen, &cut) };
     tracing::error!(
         "the journal is read-only from here on: {}. It gives {} records, and nothing of {} bytes from record {} on; no file is changed",
@@ -90,5 +90,6 @@ fn carry_out(disk: &Arc<dyn Disk>, dir: &Path, cut: &Cut) -> Result<(), WalError
 }
 
 fn with_loss(diagnostics: WalDiagnostics, cut: &Cut) -> WalDiagnostics {
-    WalDiagnostics { corrupt_bytes: cut.lost_bytes, corrupt_segments: cut.removed.len() as u64 + 1, ..diagnostics }
+    let damaged = u64::from(!cut.removed.contains(&cut.number));
+    WalDiagnostics { corrupt_bytes: cut.lost_bytes, corrupt_segments: cut.removed.len() as u64 + damaged, ..diagnostics }
 }
