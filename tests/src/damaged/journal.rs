@@ -59,7 +59,7 @@ impl Journal {
                 segment += 1;
                 journal.segments.insert(segment, journal.header(segment, sequence));
                 synced = sequence - 1;
-            } else if kind % 2 == 0 {
+            } else if kind.is_multiple_of(2) {
                 synced = sequence - 1; // the first of its group
             }
             let (tag, payload) = payload(sequence, kind, bytes);

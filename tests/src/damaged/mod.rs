@@ -8,7 +8,6 @@
 pub mod journal;
 pub mod snapshot;
 
-#[path = "../fuzzing/bytes.rs"]
-mod bytes;
-
 use amaters_cluster::wal;
+
+use crate::fuzzing::bytes;
