@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/lock        locked exclusively for as long as the node lives; holds its process id
 //! DIR/identity    the cluster, the node and the voters that it began with; whether the journal was begun, without which a node has nothing to
-//!                 forget; whether the journal has held a configuration, which counts from then on instead of those voters; whether the node repairs itself;
+//!                 forget; whether the journal has held other members, which count from then on instead of those voters; whether the node repairs itself;
 //!                 whether the log is sealed; and a checksum
 //! DIR/wal/        the journal
 //! DIR/snapshots/  snapshots
@@ -191,7 +191,7 @@ impl DataDir {
         self.mark(|marks| marks.journal_begun = true)
     }
 
-    /// Notes that the journal has held a configuration, durably: from then on it tells who the members are, whatever a start names.
+    /// Notes that the journal has held other members than the cluster began with, durably: from then on it tells who they are, whatever a start names.
     ///
     /// # Errors
     /// It can't be written.
@@ -199,7 +199,7 @@ impl DataDir {
         self.mark(|marks| marks.members_in_log = true)
     }
 
-    /// Whether the journal has held a configuration.
+    /// Whether the journal has held other members than the cluster began with.
     #[must_use]
     pub fn has_members_in_log(&self) -> bool {
         self.marks().members_in_log

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use amaters_cluster_core::{GroupId, Operation, Ticket};
 
 use crate::error::{RaftError, RaftResult};
-use crate::wal::{self, WalDiagnostics, WalError, WalOptions, WalWriter};
+use crate::wal::{self, CorruptionPolicy, SyncMode, WalDiagnostics, WalError, WalOptions, WalWriter};
 
 pub use crate::wal::OnDurable;
 
@@ -140,8 +140,15 @@ impl FilePersistence {
     /// A journal in `dir`, which is created if there is none. Nothing is read before [`RaftPersistence::recover`].
     ///
     /// # Errors
-    /// The directory can't be created.
+    /// The directory can't be created; or the options are for a journal that is no node's, one that is not synced before it reports ([`SyncMode::System`]), since what a node promises
+    /// rests on that, or one that may be read alone ([`CorruptionPolicy::ReadOnly`]).
     pub fn open(dir: &Path, options: WalOptions, on_durable: OnDurable) -> Result<Self, WalError> {
+        if options.sync == SyncMode::System {
+            return Err(WalError::SyncRequired);
+        }
+        if options.on_corruption == CorruptionPolicy::ReadOnly {
+            return Err(WalError::ReadOnlyNode);
+        }
         wal::disk::create_dir(dir).map_err(WalError::io("create", dir))?;
         Ok(Self(State::Closed { dir: dir.to_owned(), options, on_durable }))
     }

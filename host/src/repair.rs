@@ -1,6 +1,6 @@
 //! What is done when a node's files are damaged, and how one that repairs itself begins.
 //!
-//! A node that has lost a part of its journal may have acknowledged what it lost. Under [`CorruptionPolicy::Repair`] it comes back with its term and vote, which the journal
+//! A node that has lost a part of its journal may have acknowledged what it lost. Under [`CorruptionPolicy::Repair`](crate::CorruptionPolicy::Repair) it comes back with its term and vote, which the journal
 //! keeps a second copy of, and without any entry that is in doubt: it neither votes nor counts for a majority until the others have brought it everything
 //! that it may have promised. `Config::repair` has the core do that; the data directory remembers it across restarts.
 //!
@@ -27,16 +27,6 @@ use crate::wal::{Body, SavedStateError, WalError, WalOptions, WalReader, WalWrit
 
 /// The group whose journal it is: a process serves one so far.
 const GROUP: GroupId = GroupId(0);
-
-/// What a node does when its files are damaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CorruptionPolicy {
-    /// It does not start, and says what is damaged.
-    #[default]
-    Refuse,
-    /// It puts the damaged journal aside, and has the others bring it what it lacks. Until then it neither votes nor counts for a majority.
-    Repair,
-}
 
 /// Why a node can't repair itself.
 #[derive(Debug, Error)]
@@ -110,6 +100,7 @@ fn newest_snapshots(dir: &DataDir) -> Result<Vec<StoredSnapshot>, RepairError> {
 /// # Errors
 /// The node is alone in its cluster, its hard state is lost too, or the system fails.
 pub fn begin(dir: &DataDir, options: &WalOptions) -> Result<(), RepairError> {
+    // Others may have joined since: then the log has had other members.
     if dir.founders().len() == 1 && !dir.has_members_in_log() {
         return Err(RepairError::Alone);
     }

@@ -6,6 +6,7 @@
 //! - [`fuzzing`]: a node that meets whatever a string of bytes says.
 //! - [`planted`]: tests that are seen to fail with a bug put in.
 //! - [`script`]: stories of a cluster in commands, with reviewed output.
+//! - [`damaged`]: journals and snapshots that are damaged as a string of bytes says, and what reads them.
 //! - [`process`]: clusters of real processes; [`load`]: clients that remember what they were promised; [`damage`]: bad disks. With the feature `host`
 //!   alone: it is on by default, and takes minutes to build.
 
@@ -14,6 +15,8 @@
 pub mod cluster;
 #[cfg(feature = "host")]
 pub mod damage;
+#[cfg(feature = "host")]
+pub mod damaged;
 pub mod disk;
 pub mod fuzzing;
 #[cfg(feature = "host")]

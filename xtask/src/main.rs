@@ -30,8 +30,11 @@ enum Task {
     Sim(PassedOn),
     /// Goes through all states of a small cluster; arguments are its bounds: `--nodes N --terms T --entries E --crashes C`, and more with `--help`
     Model(PassedOn),
-    /// Looks for envelopes and schedules that a node does not bear, and keeps what is worth keeping in fuzz/corpus. Needs cargo-fuzz
+    /// Looks for envelopes and schedules that a node does not bear, or for damage to its files, and keeps what is worth keeping in fuzz/corpus. Needs cargo-fuzz
     Fuzz {
+        /// What is fuzzed.
+        #[arg(long, value_enum, default_value = "envelopes")]
+        target: fuzz::Target,
         /// For how many minutes.
         #[arg(long, default_value_t = 10)]
         minutes: u32,
@@ -73,7 +76,7 @@ fn run_task(task: Task) -> Result<()> {
         Task::Test(PassedOn { args }) => test(&args),
         Task::Sim(PassedOn { args }) => run_without_host("sim", args),
         Task::Model(PassedOn { args }) => run_without_host("model", args),
-        Task::Fuzz { minutes } => fuzz::fuzz(minutes),
+        Task::Fuzz { target, minutes } => fuzz::fuzz(target, minutes),
         Task::Bench(PassedOn { args }) if args.first().is_some_and(|first| first == "--sealing") => bench_sealing(&args[1..]),
         Task::Soak(PassedOn { args }) => {
             run(cargo("build").args(["--release", "--package", "amaters-cluster"]))?;

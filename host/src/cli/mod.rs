@@ -215,6 +215,7 @@ mod tests {
             "ukehi wal repair --cut --yes d",
             "ukehi snapshot list d",
             "ukehi snapshot verify d",
+            "ukehi snapshot inspect f",
             "ukehi snapshot create --admin 127.0.0.1:8091",
             "ukehi backup --to f --admin 127.0.0.1:8091",
             "ukehi restore --from f --data-dir d --cluster new --id 4 --advertise host:7104",

@@ -33,8 +33,7 @@ pub use failure::FailureArgs;
 pub use sources::{Origin, UsageError};
 use sources::{Peer, Setting, Sources};
 
-use crate::repair::CorruptionPolicy;
-use crate::wal::WalOptions;
+use crate::wal::{CorruptionPolicy, WalOptions};
 
 /// A cluster's name, for commands that take one.
 pub(super) fn cluster_name(text: &str) -> Result<String, &'static str> {
@@ -198,7 +197,9 @@ pub struct StartArgs {
     /// The size of a WAL segment [default: 32MiB]
     #[arg(long, value_name = "SIZE")]
     pub segment_size: Option<String>,
-    /// What to do when the node's files are damaged: refuse to start, or repair them from the other nodes, without a vote until that is done [default: refuse]
+    /// What to do when the node's files are damaged: refuse to start; repair them from the other nodes, without a vote until that is done; or cut the journal where the
+    /// damage begins. A cut forgets what this node has acknowledged since then, and others may have committed it for that: for a node alone, or as a last
+    /// resort [default: refuse]
     #[arg(long, value_name = "POLICY")]
     pub on_corruption: Option<String>,
     /// The most clients at a time [default: 10000]
@@ -267,7 +268,7 @@ impl StartArgs {
                     "on-corruption",
                     self.on_corruption.as_deref(),
                     CorruptionPolicy::Refuse,
-                    "refuse or repair",
+                    "refuse, repair or cut",
                     parse::corruption_policy,
                 )?
                 .value,

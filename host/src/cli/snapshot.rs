@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use amaters_cluster_core::snapshot::SnapshotForm;
-use amaters_cluster_core::{Effect, EntryId, Node, NodeId};
+use amaters_cluster_core::{Effect, EntryId, Node, NodeId, Status};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
@@ -16,6 +16,8 @@ use super::status::{agent, in_words, reason};
 use crate::admin::SnapshotView;
 use crate::data_dir::identity_of;
 use crate::snapshots::{StoredSnapshot, list_files, read_file};
+
+mod inspect;
 
 /// How much of a file is read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -36,6 +38,15 @@ pub enum SnapshotCommand {
         #[command(flatten)]
         keys: KeySource,
     },
+    /// Prints what a snapshot holds: entries, members, sessions, sizes; fails if it is damaged. Changes nothing
+    Inspect {
+        /// A snapshot, a backup, or a data directory, for each of its snapshots
+        #[arg(value_name = "FILE|DIR")]
+        path: PathBuf,
+        /// The keys.
+        #[command(flatten)]
+        keys: KeySource,
+    },
     /// Has a node take a snapshot now
     Create {
         /// The node's admin address
@@ -52,6 +63,7 @@ pub fn command(command: &SnapshotCommand) -> Result<ExitCode> {
     match command {
         SnapshotCommand::List { dir } => list(dir),
         SnapshotCommand::Verify { dir, keys } => verify(dir, keys),
+        SnapshotCommand::Inspect { path, keys } => inspect::inspect(path, keys),
         SnapshotCommand::Create { admin } => create(admin),
     }
 }
@@ -153,14 +165,18 @@ impl Check {
         self.form.is_sealed().is_some()
     }
 
+    /// What the node knows by now.
+    fn status(&self) -> Status {
+        self.node.status(amaters_cluster_core::Instant(0))
+    }
+
     /// Gives the last entry that the snapshot holds. Fails if it is cut short.
     pub(super) fn finish(self) -> Result<EntryId> {
         let last = self.form.finish().with_context(|| format!("it is cut short after {} bytes", self.bytes))?;
         if self.stays_closed() {
             return Ok(last);
         }
-        let held = self.node.status(amaters_cluster_core::Instant(0)).snapshots.latest;
-        held.with_context(|| format!("it is cut short after {} bytes", self.bytes))
+        self.status().snapshots.latest.with_context(|| format!("it is cut short after {} bytes", self.bytes))
     }
 }
 

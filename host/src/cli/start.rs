@@ -32,12 +32,12 @@ use crate::keys::KeyProvider;
 use crate::node::{RaftNode, RaftNodeBuilder};
 use crate::persistence::{FilePersistence, RaftPersistence};
 use crate::ports::Network;
-use crate::repair::{self, CorruptionPolicy, RepairError};
+use crate::repair::{self, RepairError};
 use crate::resp::{self, RespLimits, RespMetrics};
 use crate::runtime::EngineKind;
 use crate::snapshots::DiskSnapshotStore;
 use crate::transport::{Outbox, Transport, TransportConfig, TransportLimits, TransportMetrics};
-use crate::wal::WalOptions;
+use crate::wal::{CorruptionPolicy, WalOptions};
 
 /// How long connections may take to end when the node stops.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -231,7 +231,7 @@ async fn start_node(
     let metrics = TransportMetrics::register(registry)?;
     let data_dir = Arc::clone(data_dir);
     let (noted, repaired, snapshots) = (Arc::clone(&data_dir), Arc::clone(&data_dir), data_dir.snapshots());
-    let wal_options = WalOptions { segment_size: options.segment_size };
+    let wal_options = WalOptions { on_corruption: options.on_corruption, ..WalOptions::with_segment_size(options.segment_size) };
     let mut transport = None;
     let network = |inlet: Inlet| -> RaftResult<Arc<dyn Network>> {
         let started = Transport::start(config, listener, inlet, metrics, stopping).map_err(RaftError::Network)?;
@@ -262,7 +262,7 @@ fn with_repair(builder: RaftNodeBuilder, options: &StartOptions, data_dir: Arc<D
     let help = "Repairs that this process has begun, since the node's files were damaged";
     let repairs = prometheus::IntCounter::new("amaters_cluster_repairs_total", help)?;
     registry.register(Box::new(repairs.clone()))?;
-    let (policy, wal_options, ended) = (options.on_corruption, WalOptions { segment_size: options.segment_size }, Arc::clone(&data_dir));
+    let (policy, wal_options, ended) = (options.on_corruption, WalOptions::with_segment_size(options.segment_size), Arc::clone(&data_dir));
     let failed = |error: RepairError| RaftError::Storage(Box::new(error));
     let salvage = move |error: &RaftError| {
         if policy != CorruptionPolicy::Repair || !repair::is_damage(error, &data_dir).map_err(failed)? {
@@ -331,7 +331,11 @@ impl Network for Peers {
     }
 
     fn set_members(&self, version: LogIndex, members: &[MemberStatus]) {
+        // A log with the members that the cluster began with says nothing new. One that was restored as a cluster of one is alone still.
+        let founders = self.data_dir.founders();
+        let as_founded = members.len() == founders.len() && members.iter().all(|member| founders.contains(&member.id));
         if !version.is_none()
+            && !as_founded
             && let Err(error) = self.data_dir.members_logged()
         {
             // The next start then wants the same --peer flags as this one.

@@ -80,9 +80,9 @@ pub fn cut(dir: &Path, yes: bool) -> Result<ExitCode> {
     let removed: Vec<_> = cut.removed.iter().map(|number| format!("{number:016x}")).collect();
     let segments = if removed.is_empty() { String::new() } else { format!(", with segments {}", removed.join(", ")) };
     println!(
-        "a cut loses every record from number {} on{segments}; what stays has entries up to {}.\nWhat is lost may have been acknowledged, and committed for \
+        "a cut loses {} bytes, every record from number {} on{segments}; what stays has entries up to {}.\nWhat is lost may have been acknowledged, and committed for \
          that: with a majority of whole nodes, use `ukehi start --on-corruption repair` instead.",
-        cut.damage.sequence, cut.last_index
+        cut.lost_bytes, cut.damage.sequence, cut.last_index
     );
     if !cut.keeps_hard_state {
         println!(

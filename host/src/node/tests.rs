@@ -42,7 +42,7 @@ fn builder(dir: &Path, config: Config) -> RaftNodeBuilder {
 fn sandboxed(dir: &Path, config: Config) -> RaftNodeBuilder {
     let (wal, snapshots) = (dir.join("wal"), dir.join("snapshots"));
     RaftNode::builder(config)
-        .storage(move |on_durable| Ok(Box::new(FilePersistence::open(&wal, WalOptions { segment_size: 64 << 10 }, on_durable)?)))
+        .storage(move |on_durable| Ok(Box::new(FilePersistence::open(&wal, WalOptions::with_segment_size(64 << 10), on_durable)?)))
         .snapshots(move |on_report| {
             let store = DiskSnapshotStore::open(&snapshots, on_report).map_err(|error| RaftError::Storage(Box::new(error)))?;
             Ok(Box::new(store))
@@ -239,7 +239,7 @@ fn start_or_repair(dir: &Path, mut config: Config, network: &MemoryNetwork) -> (
         .salvage(move |error| {
             let is_damage = repair::is_damage(error, &salvaged).map_err(failed)?;
             if is_damage {
-                repair::begin(&salvaged, &WalOptions { segment_size: 64 << 10 }).map_err(failed)?;
+                repair::begin(&salvaged, &WalOptions::with_segment_size(64 << 10)).map_err(failed)?;
             }
             Ok(is_damage)
         })

@@ -13,7 +13,7 @@ fn open(path: &Path) -> DataDir {
     DataDir::open(path, &identity(3)).unwrap()
 }
 
-const OPTIONS: WalOptions = WalOptions { segment_size: 64 << 10 };
+const OPTIONS: WalOptions = WalOptions::with_segment_size(64 << 10);
 
 /// A directory with a journal whose hard state is this, and which is damaged.
 fn damaged(voters: u64) -> (tempfile::TempDir, DataDir) {

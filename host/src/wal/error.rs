@@ -65,6 +65,20 @@ pub enum WalError {
         /// The type.
         got: u8,
     },
+    /// A node was to leave it to the system when its journal reaches the disk.
+    #[error(
+        "a node's journal can't be left to the system to sync (SyncMode::System): the node would forget votes and what it has acknowledged when the power \
+         fails; choose SyncMode::Batched or SyncMode::EveryWrite"
+    )]
+    SyncRequired,
+    /// A node was to go on with a journal that it can only read.
+    #[error(
+        "a node can't go on with a journal that is only read (CorruptionPolicy::ReadOnly): choose CorruptionPolicy::Refuse or CorruptionPolicy::Repair"
+    )]
+    ReadOnlyNode,
+    /// The journal is damaged, and was opened to be read: nothing is added to it.
+    #[error("the journal is read-only, and this was not written: {}", .0.place())]
+    ReadOnly(Box<Damage>),
     /// One operation is larger than a record can be.
     #[error("an operation takes {bytes} bytes, and a record holds {MAX_RECORD_BYTES} at most: propose less at a time")]
     TooLarge {
@@ -84,7 +98,7 @@ pub enum WalError {
 }
 
 /// Where something durable is damaged, and how that is known.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "{} is damaged at byte {offset}: expected {expected}, got {got}. It was durable once ({proof}), so nothing is cut and the node does not start. \
      Keep a copy of the directory, check the disk, and restore the directory from a backup or put a new node in this one's place",
@@ -103,6 +117,15 @@ pub struct Damage {
     pub got: String,
     /// What shows that it is damage, and not the torn end of a write that nobody relied on.
     pub proof: String,
+}
+
+impl Damage {
+    /// Where it is, what should be there and what is there; without what to do about it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let Self { path, offset, expected, got, .. } = self;
+        format!("{} is damaged at byte {offset}: expected {expected}, got {got}", path.display())
+    }
 }
 
 impl WalError {

@@ -1,4 +1,4 @@
-//! The journal's end, to which groups of records are added: encode, write once, sync once.
+//! The journal's end, to which groups of records are added: encode, write once, sync once. Or later, where that is left to the system.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,8 +28,12 @@ pub(crate) struct Journal {
     /// Waits for it where there is none.
     space: Space,
     end: Position,
+    /// Whether a group is synced as soon as it is written.
+    syncs: bool,
     /// All records up to this one are durable.
     synced: u64,
+    /// Bytes that were written since.
+    unsynced: u64,
     /// Whether a record on disk says so.
     marked: bool,
     buffer: Vec<u8>,
@@ -42,10 +46,30 @@ impl Journal {
     /// Goes on where recovery has ended.
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segment_size: u64, space: Space, end: Position) -> Self {
         let synced = end.next_sequence - 1;
-        Self { disk, dir, segment_size, space, end, synced, marked: synced == 0, buffer: Vec::new(), next: None, removing: None }
+        let marked = synced == 0;
+        Self {
+            disk,
+            dir,
+            segment_size,
+            space,
+            end,
+            syncs: true,
+            synced,
+            unsynced: 0,
+            marked,
+            buffer: Vec::new(),
+            next: None,
+            removing: None,
+        }
     }
 
-    /// Adds a record to the group. It is written and durable after [`Journal::flush`].
+    /// The same, which syncs only where the format needs it: a flush writes, and leaves the rest to the system.
+    pub(crate) fn left_to_the_system(mut self) -> Self {
+        self.syncs = false;
+        self
+    }
+
+    /// Adds a record to the group. It is written, and durable as a rule, after [`Journal::flush`].
     ///
     /// # Errors
     /// It is too large; or a full segment was finished first, and that failed.
@@ -66,8 +90,7 @@ impl Journal {
         self.encode(group, body)
     }
 
-    /// Makes all that was pushed durable: one write, one sync, neither of which is ever tried again; where hard states are among it, their copies too, which wait
-    /// for space.
+    /// Writes all that was pushed, at once, and makes it durable, unless that is left to the system. What fails is never tried again.
     ///
     /// # Errors
     /// The disk is full, or the system failed.
@@ -82,18 +105,35 @@ impl Journal {
             .file
             .write_at(&self.buffer, self.end.offset)
             .map_err(|error| WalError::space("write", &self.dir, &path(), bytes)(error))?;
-        self.end.file.sync().map_err(|error| WalError::space("sync", &self.dir, &path(), bytes)(error))?;
         self.end.offset += bytes;
-        self.synced = self.end.next_sequence - 1;
+        self.unsynced += bytes;
         self.marked = false;
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BYTES);
-        for (group, state) in self.end.ledger.take_new_hard_states() {
-            self.space.wait_for(self.disk.as_ref(), || hard_state::write(self.disk.as_ref(), &self.dir, self.end.journal, group, state))?;
+        if self.syncs {
+            self.sync()?;
         }
         // Early enough to be ready when it is needed, and not before a node that idles needs it.
         if self.next.is_none() && self.end.offset > self.end.capacity / 4 {
             self.next = self.prepare_next();
+        }
+        Ok(())
+    }
+
+    /// Makes all that was written durable, and then the copies of hard states that were among it, which wait for space. Nothing may have been pushed since it was written.
+    ///
+    /// # Errors
+    /// The disk is full, or the system failed.
+    fn sync(&mut self) -> Result<(), WalError> {
+        if self.unsynced == 0 {
+            return Ok(());
+        }
+        let path = || segment::path(&self.dir, self.end.number);
+        self.end.file.sync().map_err(|error| WalError::space("sync", &self.dir, &path(), self.unsynced)(error))?;
+        self.synced = self.end.next_sequence - 1;
+        self.unsynced = 0;
+        for (group, state) in self.end.ledger.take_new_hard_states() {
+            self.space.wait_for(self.disk.as_ref(), || hard_state::write(self.disk.as_ref(), &self.dir, self.end.journal, group, state))?;
         }
         Ok(())
     }
@@ -113,8 +153,11 @@ impl Journal {
     /// The record that says so can't be written: as [`Journal::flush`].
     pub(crate) fn release(&mut self) -> Result<(), WalError> {
         let Some(first_segment) = self.end.ledger.releasable(self.end.number) else { return Ok(()) };
+        // What the release relies on is durable before it, hard states' copies too, and it is before anything goes.
+        self.sync()?;
         self.push(GroupId(0), Body::Release { first_segment })?;
         self.flush()?;
+        self.sync()?;
         self.wait_for_removal();
         let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
         let remove = move || {
@@ -139,8 +182,10 @@ impl Journal {
     /// As [`Journal::flush`]. Nothing is lost but the proof.
     pub(crate) fn close(&mut self) -> Result<(), WalError> {
         if !self.marked {
+            self.sync()?;
             self.encode(GroupId(0), Body::Mark)?;
             self.flush()?;
+            self.sync()?;
         }
         Ok(())
     }
@@ -157,8 +202,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes on in the next segment. Its header is written with its first group.
+    /// Goes on in the next segment. Its header is written with its first group, and says that all before is durable.
     fn roll(&mut self) -> Result<(), WalError> {
+        self.sync()?;
         let prepared = match self.next.take().map(JoinHandle::join) {
             None => self.preparation()(),
             Some(Ok(prepared)) => prepared,

@@ -30,6 +30,9 @@
 //! Records written with one call and made durable with one sync are a *group*. A group never spans segments, and the next one is written only after
 //! the one before is durable. (A *submission*, the operations of one call, may be divided where a segment is full.) So of all groups the last alone can be torn, in any order of its pages. `synced` is what tells its remains from damage.
 //!
+//! [`SyncMode`] says how groups come about. Under [`SyncMode::System`] nothing waits for a sync, and all records since the last one are one group, however many writes they took: their
+//! `synced` stays what it was. A sync comes before a segment is begun, before a release and after it, and at the end; hard states are copied after each, as below.
+//!
 //! # Compaction
 //!
 //! A segment, but for the first, begins with each group's hard state: any of them may become the first one. A compact record says that a group needs no entry before `first`. Once it is durable, a segment may go if all appends in it lie before `first` and the group's
@@ -68,7 +71,7 @@
 //! | q | crash between a hard state and its copy; damage to the copy | the copy is missing or bad, is another journal's, or has a hard state that is not the journal's last one | written anew |
 //! | r | damage to the last group, or a lost write or file | the copy is whole and this journal's, or there is no segment; and no record has its hard state | refused |
 //!
-//! What is refused is never changed: the error names file, place, what was expected and found, and what to do.
+//! What is refused is never changed: the error names file, place, what was expected and found, and what to do. [`CorruptionPolicy`] has what else can be done with rows h to m and r.
 //!
 //! Row r can't be a crash. A copy is written only after the group with its hard state was synced, by a start as well: whenever power goes, a hard state that is in a copy is in a durable
 //! record. It stays in one: a segment is removed only after a release behind it is durable, and by then the copies of all hard states before that release are, while each group's latest stands
@@ -92,9 +95,12 @@ mod hard_state;
 mod inspect;
 mod journal;
 mod ledger;
+mod options;
+mod policy;
 mod reader;
 mod record;
 mod recovery;
+mod remains;
 mod scan;
 mod segment;
 mod space;
@@ -111,28 +117,14 @@ pub use cut::{Cut, carry_out_cut, plan_cut};
 pub use error::{Damage, WalError};
 pub use hard_state::{SavedStateError, saved_hard_state};
 pub use inspect::{Inspection, SegmentSummary, Verdict, inspect};
+pub use options::{CorruptionPolicy, SyncMode, WalOptions};
 pub use reader::{Located, WalReader};
 pub use record::{Body, Record};
 pub use writer::WalWriter;
 
-/// Is called on the journal's thread: with the last durable ticket, or once, and for the last time, with the failure that has ended it.
+/// Is called on the journal's thread: with the last durable ticket (under [`SyncMode::System`], the last one that is written), or once, and for the last time, with the
+/// failure that has ended it. A journal that is read-only ([`CorruptionPolicy::ReadOnly`]) gives each submission a failure of its own.
 pub type OnDurable = Box<dyn FnMut(Result<Ticket, WalError>) + Send>;
-
-/// How the journal is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalOptions {
-    /// Bytes of a new segment. A record that is larger gets a segment of its own size.
-    ///
-    /// Default: 32 MiB. New segments are filled with zeros, and a first start must not take long over that: this much took 35 ms on a plain
-    /// disk, and 64 MiB up to 200.
-    pub segment_size: u64,
-}
-
-impl Default for WalOptions {
-    fn default() -> Self {
-        Self { segment_size: 32 << 20 }
-    }
-}
 
 /// What was found in a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,4 +145,10 @@ pub struct WalDiagnostics {
     pub torn_bytes: u64,
     /// The sequence number of the last valid record; 0 for none.
     pub last_sequence: u64,
+    /// Bytes from the first damage on, the zeros at the ends of segments not counted: what was cut when the journal was opened, or what a read-only one does not give. Zero for none.
+    pub corrupt_bytes: u64,
+    /// The segments with those bytes, or whose place a missing one has left: the damaged one, and all behind it. Zero for none.
+    pub corrupt_segments: u64,
+    /// Whether the journal was damaged, and is open for reading alone.
+    pub read_only: bool,
 }

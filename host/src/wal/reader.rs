@@ -15,7 +15,7 @@ use super::segment::{self, HEADER_BYTES, Header};
 /// Reads the journal in a directory. It never changes a file, so it may run beside a node; what that node writes meanwhile may look torn.
 pub struct WalReader {
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 /// A record, and where it stands.
@@ -57,7 +57,7 @@ impl WalReader {
         let mut lacking = hard_state::all(self.disk.as_ref(), &self.dir)?;
         let segments = self.segments()?;
         // What is before a gap was released, or the journal is damaged: a release behind the gap tells.
-        let begin = segments.iter().zip(segments.iter().skip(1)).rposition(|(one, next)| one + 1 != *next).map_or(0, |gap| gap + 1);
+        let begin = behind_the_last_gap(&segments);
         let mut released = 1;
         let walk = self.walk_from(&segments[begin..], |located| {
             if let Body::Release { first_segment } = located.record.body {
@@ -83,8 +83,7 @@ impl WalReader {
         segments: &[u64],
         visit: impl FnMut(Located<'_>) -> Result<(), E>,
     ) -> Result<Walk, E> {
-        let diagnostics = WalDiagnostics { first_segment: segments.first().copied().unwrap_or_default(), ..WalDiagnostics::default() };
-        let mut walker = Walker { dir: &self.dir, visit, next_sequence: 1, diagnostics, end: None, over: None };
+        let mut walker = Walker::new(&self.dir, segments, visit);
         for &number in segments {
             walker.segment(number, self.image(number)?)?;
         }
@@ -92,7 +91,7 @@ impl WalReader {
     }
 
     /// The damage of a journal in which a segment is missing that nothing has released.
-    fn first_gap(&self, segments: &[u64], released: u64) -> Result<WalError, WalError> {
+    pub(super) fn first_gap(&self, segments: &[u64], released: u64) -> Result<WalError, WalError> {
         let segments = &segments[segments.partition_point(|number| *number < released)..];
         let whole = segments.iter().zip(released..).take_while(|(number, expected)| **number == *expected).count();
         let before = self.walk_from(&segments[..whole], |_| Ok::<_, WalError>(()))?;
@@ -108,7 +107,7 @@ impl WalReader {
         Ok(Box::new(damage).into())
     }
 
-    fn image(&self, number: u64) -> Result<Vec<u8>, WalError> {
+    pub(super) fn image(&self, number: u64) -> Result<Vec<u8>, WalError> {
         let path = segment::path(&self.dir, number);
         self.disk.read(&path).map_err(WalError::io("read", &path))
     }
@@ -175,18 +174,30 @@ pub(crate) struct End {
 }
 
 /// The state of a walk through the segments.
-struct Walker<'r, V> {
+pub(super) struct Walker<'r, V> {
     dir: &'r Path,
     visit: V,
     next_sequence: u64,
-    diagnostics: WalDiagnostics,
+    pub(super) diagnostics: WalDiagnostics,
     end: Option<End>,
     /// Set once the journal has ended: the segment, the place in it, and what stands there. Nothing may follow.
     over: Option<(u64, usize, Flaw)>,
 }
 
+/// Where the numbers of segments go on without a gap.
+pub(super) fn behind_the_last_gap(segments: &[u64]) -> usize {
+    segments.iter().zip(segments.iter().skip(1)).rposition(|(one, next)| one + 1 != *next).map_or(0, |gap| gap + 1)
+}
+
+impl<'r, V> Walker<'r, V> {
+    pub(super) fn new(dir: &'r Path, segments: &[u64], visit: V) -> Self {
+        let diagnostics = WalDiagnostics { first_segment: segments.first().copied().unwrap_or_default(), ..WalDiagnostics::default() };
+        Self { dir, visit, next_sequence: 1, diagnostics, end: None, over: None }
+    }
+}
+
 impl<E: From<WalError>, V: FnMut(Located<'_>) -> Result<(), E>> Walker<'_, V> {
-    fn segment(&mut self, number: u64, image: Vec<u8>) -> Result<(), E> {
+    pub(super) fn segment(&mut self, number: u64, image: Vec<u8>) -> Result<(), E> {
         if self.over.is_some() || (scan::used(&image) == 0 && self.end.is_some()) {
             return Ok(self.beyond_the_end(number, &image)?);
         }

@@ -6,7 +6,7 @@
 //!
 //! The file needs nothing but the core: `fuzz/` compiles it too.
 
-mod bytes;
+pub(crate) mod bytes;
 mod members;
 mod messages;
 mod subject;

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 
 use super::{EngineChoice, LogFormat};
-use crate::repair::CorruptionPolicy;
+use crate::wal::CorruptionPolicy;
 
 pub(super) fn number<T: std::str::FromStr + PartialOrd + Copy>(min: T, max: T) -> impl Fn(&str) -> Option<T> {
     // Rust's own parser takes a sign, which no id and no count has.
@@ -76,6 +76,7 @@ pub(super) fn corruption_policy(text: &str) -> Option<CorruptionPolicy> {
     match text {
         "refuse" => Some(CorruptionPolicy::Refuse),
         "repair" => Some(CorruptionPolicy::Repair),
+        "cut" => Some(CorruptionPolicy::Cut),
         _ => None,
     }
 }

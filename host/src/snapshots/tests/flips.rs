@@ -57,7 +57,7 @@ fn run_a_node(dir: &Path) {
     let (wal, snapshots) = (data_dir.wal(), data_dir.snapshots());
     let node = RaftNode::builder(config())
         .engine(EngineKind::Native)
-        .storage(move |on_durable| Ok(Box::new(FilePersistence::open(&wal, WalOptions { segment_size: SEGMENT }, on_durable)?)))
+        .storage(move |on_durable| Ok(Box::new(FilePersistence::open(&wal, WalOptions::with_segment_size(SEGMENT), on_durable)?)))
         .snapshots(move |on_report| {
             let store = DiskSnapshotStore::open(&snapshots, on_report).map_err(|error| RaftError::Storage(Box::new(error)))?;
             Ok(Box::new(store))

@@ -118,6 +118,26 @@ fn the_first_of_two_damages_is_where_to_cut() {
 }
 
 #[test]
+fn of_a_damage_and_a_gap_before_it_the_gap_is_where_to_cut() {
+    let whole = written(60);
+    let (number, start, _) = *places(&whole).iter().find(|(number, ..)| *number == 4).expect("there are some segments");
+    // Damage within a segment; its header lost; and a blank one in the place of all that came before.
+    let damages: [fn(&mut Vec<u8>, usize); 3] = [|image, start| image[start + 20] ^= 1, |image, _| image[3] ^= 1, |image, _| image.fill(0)];
+    for damage in damages {
+        for missing in [2, 3] {
+            let disk = whole.copy();
+            disk.edit(&file(number), |image| damage(image, start));
+            disk.delete(&file(missing));
+            let cut = plan(&system(&disk), dir()).unwrap().expect("it is damaged");
+            assert_eq!(cut.damage.path, file(missing));
+            carry_out(&system(&disk), dir(), &cut).unwrap();
+            let kept = places(&whole).iter().filter(|(number, ..)| *number < missing).count() as u64;
+            assert_eq!(open(&disk).unwrap().1, operations((1..=kept).chain([60])));
+        }
+    }
+}
+
+#[test]
 fn a_cut_says_whether_there_is_a_copy_of_the_hard_state_to_go_on_with() {
     let copy = hard_state::path(dir(), GroupId(0));
     let damaged = written(40);

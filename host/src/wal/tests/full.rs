@@ -1,16 +1,14 @@
 //! A full disk: what is there stays, what comes waits, and goes on once there is space.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use amaters_cluster_core::{GroupId, Operation, Ticket};
 
 use super::faulty::FaultyDisk;
-use super::support::{append, file, open, read, writer};
+use super::support::{Reports, append, file, open, read, writer};
 use crate::wal::WalWriter;
 use crate::wal::error::WalError;
-
-type Reports = Receiver<Result<Ticket, WalError>>;
 
 /// Longer than a look at the disk, so that a report that must not come would have.
 const MOMENT: Duration = Duration::from_millis(700);

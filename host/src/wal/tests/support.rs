@@ -150,14 +150,20 @@ pub(crate) fn damage<T>(result: Result<T, WalError>) -> Damage {
     }
 }
 
+/// What a writer reports.
+pub(crate) type Reports = mpsc::Receiver<Result<Ticket, WalError>>;
+
 /// A writer, and what it reports.
-pub(crate) fn writer(disk: &FaultyDisk) -> (WalWriter, mpsc::Receiver<Result<Ticket, WalError>>) {
+pub(crate) fn writer(disk: &FaultyDisk) -> (WalWriter, Reports) {
+    writer_with(disk, &WalOptions::with_segment_size(SEGMENT))
+}
+
+pub(crate) fn writer_with(disk: &FaultyDisk, options: &WalOptions) -> (WalWriter, Reports) {
     let (report, reports) = mpsc::channel();
-    let options = WalOptions { segment_size: SEGMENT };
     let on_durable = Box::new(move |durable| {
         let _ = report.send(durable); // the test may have seen enough
     });
-    let (writer, _) = WalWriter::open_on(Arc::new(disk.clone()), dir(), &options, on_durable, |_| Ok::<_, WalError>(())).unwrap();
+    let (writer, _) = WalWriter::open_on(Arc::new(disk.clone()), dir(), options, on_durable, |_| Ok::<_, WalError>(())).unwrap();
     (writer, reports)
 }
 

@@ -39,7 +39,7 @@ fn what_was_submitted_is_there_after_every_restart() {
     let path = dir.path().join("data/wal");
     for run in 0..4_u64 {
         let (on_durable, reports) = reporting();
-        let mut journal = FilePersistence::open(&path, WalOptions { segment_size: 64 << 10 }, on_durable).unwrap();
+        let mut journal = FilePersistence::open(&path, WalOptions::with_segment_size(64 << 10), on_durable).unwrap();
         assert_eq!(recovered(&mut journal), operations(1..=run * 1000));
         for ticket in 1..=500 {
             let n = run * 1000 + ticket * 2 - 1;
@@ -64,7 +64,7 @@ fn inspection_tells_torn_from_damaged_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("0000000000000001.wal");
     let (on_durable, _reports) = reporting();
-    let mut journal = FilePersistence::open(dir.path(), WalOptions { segment_size: 4096 }, on_durable).unwrap();
+    let mut journal = FilePersistence::open(dir.path(), WalOptions::with_segment_size(4096), on_durable).unwrap();
     recovered(&mut journal);
     journal.submit(Ticket(1), operations(1..=4));
     drop(journal);
@@ -90,7 +90,7 @@ fn inspection_tells_torn_from_damaged_and_changes_nothing() {
 fn inspection_beside_a_writer_never_cries_damage() {
     let dir = tempfile::tempdir().unwrap();
     let (on_durable, reports) = reporting();
-    let mut journal = FilePersistence::open(dir.path(), WalOptions { segment_size: 256 << 10 }, on_durable).unwrap();
+    let mut journal = FilePersistence::open(dir.path(), WalOptions::with_segment_size(256 << 10), on_durable).unwrap();
     recovered(&mut journal);
     for ticket in 1..=200 {
         journal.submit(Ticket(ticket), vec![Operation::HardState(vec![1; 3000])]);
@@ -105,7 +105,7 @@ fn inspection_beside_a_writer_never_cries_damage() {
 fn records_of_another_group_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (on_durable, _reports) = reporting();
-    let (writer, _) = WalWriter::open(dir.path(), &WalOptions { segment_size: 4096 }, on_durable, |_| Ok::<_, WalError>(())).unwrap();
+    let (writer, _) = WalWriter::open(dir.path(), &WalOptions::with_segment_size(4096), on_durable, |_| Ok::<_, WalError>(())).unwrap();
     writer.submit(GroupId(7), Ticket(1), vec![operation(1)]);
     drop(writer);
     let (on_durable, _reports) = reporting();
