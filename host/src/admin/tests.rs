@@ -281,7 +281,7 @@ async fn a_key_is_changed_to_a_version_or_to_the_newest_and_a_refusal_says_why()
     };
     for (body, kind, code, words) in [
         ("{}", "application/json", 200, r#""version":2"#),
-        (r#"{"version": 3}"#, "application/json", 200, r#""sealed_by":"component""#),
+        (r#"{"version": 3}"#, "application/json", 200, r#""sealed_by":"host""#),
         (r#"{"version": 2}"#, "application/json", 409, "is sealed with this version of the key already"),
         (r#"{"version": 4}"#, "application/json", 409, "a voter did not say in time"),
         (r#"{"version": "new"}"#, "application/json", 422, "expected {"),

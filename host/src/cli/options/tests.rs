@@ -96,6 +96,7 @@ fn every_option_can_stand_in_the_file() {
             max-clients = 10
             client-idle-timeout = "1h"
             engine = "native"
+            aes = "sandbox"
             [peers]
             1 = "node-1.example:7101"
             2 = "10.0.0.2:7102"
@@ -120,7 +121,7 @@ fn every_option_can_stand_in_the_file() {
     assert_eq!(options.core.max_pending_bytes, 32 << 20);
     assert_eq!((options.memory_limit, options.segment_size, options.max_clients), (256 << 20, 8 << 20, 10));
     assert_eq!(options.client_idle_timeout, Duration::from_secs(3600));
-    assert_eq!((options.engine, options.log_format), (EngineChoice::Native, LogFormat::Json));
+    assert_eq!((options.engine, options.aes_in_sandbox, options.log_format), (EngineChoice::Native, true, LogFormat::Json));
     assert_eq!(options.log_filter, "info,amaters_cluster=debug");
     assert!(options.insecure);
 }
@@ -133,7 +134,7 @@ fn the_file_knows_every_flag() {
                  insecure, log-format, log-level, election-timeout-min, \
                  election-timeout-max, heartbeat-interval, lease-reads, max-clock-drift, disk-stall-timeout, failure-threshold, failure-pause, \
                  failure-min-deviation, failure-window, memory-limit, snapshot-every-bytes, snapshot-every-entries, snapshots-kept, segment-size, \
-                 on-corruption, max-clients, client-idle-timeout";
+                 on-corruption, max-clients, client-idle-timeout, aes";
     assert_eq!(said, format!("nonsense is not an option (ukehi.toml:1): known are {known}"));
 }
 
