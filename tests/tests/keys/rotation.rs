@@ -128,7 +128,7 @@ fn a_key_that_a_voter_does_not_hold_is_not_used() {
     let (done, words) = cluster.key(&["rotate"]);
     assert!(!done && words.contains("did not change the key"), "{words}");
     let leader = cluster.leader();
-    assert!(cluster.log(leader).contains("node 3 did not say in time that it holds this key"), "{}", cluster.log(leader));
+    assert!(cluster.log(leader).contains("3 did not say in time that it holds this key"), "{}", cluster.log(leader));
     assert_eq!(encryption(&cluster, leader).0, 1);
     let () = cluster.node(3).connect().set("still", "there").expect("acknowledged");
 }
