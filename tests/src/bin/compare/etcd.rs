@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub(crate) async fn load(nodes: &[SocketAddr], workload: Workload, start_up: Dur
     let mut clients = JoinSet::new();
     for number in 0..workload.clients {
         let channel = channels[number as usize % channels.len()].clone();
-        clients.spawn(run_client(channel, number.into(), start, end, Arc::clone(&shared)));
+        clients.spawn(run_client(channel, number.into(), workload.value, start..end, Arc::clone(&shared)));
     }
     while let Some(ended) = clients.join_next().await {
         ended.context("a client failed")?;
@@ -87,17 +88,17 @@ async fn connect(node: SocketAddr, deadline: Instant) -> anyhow::Result<Channel>
     timeout_at(deadline, attempt).await.with_context(|| format!("{node} took no write in time"))
 }
 
-async fn run_client(channel: Channel, number: u64, start: Instant, end: Instant, shared: Arc<Mutex<Counts>>) {
+async fn run_client(channel: Channel, number: u64, value_bytes: u32, measured: Range<Instant>, shared: Arc<Mutex<Counts>>) {
     let mut grpc = Grpc::new(channel);
     let mut random = fastrand::Rng::with_seed(number);
-    let value = vec![b'x'; workload.value as usize];
-    while Instant::now() < end {
+    let value = vec![b'x'; value_bytes as usize];
+    while Instant::now() < measured.end {
         let key = format!("key:{:010}", random.u32(0..Workload::KEYS)).into_bytes();
         let sent = Instant::now();
         let outcome = put(&mut grpc, PutRequest { key, value: value.clone() }).await;
         let now = Instant::now();
         match outcome {
-            Ok(()) if (start..end).contains(&now) => {
+            Ok(()) if measured.contains(&now) => {
                 counts(&shared).latencies.saturating_record(u64::try_from((now - sent).as_micros()).unwrap_or(u64::MAX));
             }
             Ok(()) => {}
