@@ -110,6 +110,9 @@ pub enum RaftError {
     /// The source of keys gives none, or not the one that is asked for.
     #[error("the keys of the log can't be had")]
     Keys(#[from] crate::keys::KeySourceError),
+    /// The source of keys is being read, which may take as long as asking somebody else takes.
+    #[error("the source of keys is being read: try again")]
+    KeysBeingRead,
     /// The node is shutting down, or has ended.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -176,6 +179,7 @@ impl RaftError {
                 | Self::SnapshotFailed
                 | Self::DiskFull
                 | Self::KeyNotHeld
+                | Self::KeysBeingRead
         )
     }
 }

@@ -148,7 +148,7 @@ impl Handle {
     /// leader. Returns when that entry is committed.
     ///
     /// # Errors
-    /// [`RaftError::NotEncrypted`], [`RaftError::Keys`], [`RaftError::KeyVersionInUse`], [`RaftError::KeyNotHeld`]; this node isn't the leader, or another change is under way.
+    /// [`RaftError::NotEncrypted`], [`RaftError::Keys`], [`RaftError::KeysBeingRead`], [`RaftError::KeyVersionInUse`], [`RaftError::KeyNotHeld`]; this node isn't the leader, or another change is under way.
     /// Where the node stops leading meanwhile, the outcome is unknown: the status tells.
     pub async fn rotate_key(&self, version: Option<KeyVersion>) -> RaftResult<()> {
         let reader = self.key_reader.as_ref().ok_or(RaftError::NotEncrypted)?;

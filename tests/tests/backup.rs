@@ -108,3 +108,38 @@ fn a_backup_is_never_overwritten_and_what_is_damaged_or_in_the_way_is_refused() 
     );
     assert!(!done && words.contains("no snapshot"), "{words}");
 }
+
+/// Whoever can write to where backups are kept needs no key to make one that is not sealed.
+#[test]
+fn a_backup_that_is_not_encrypted_never_slips_into_a_cluster_that_is() {
+    let mut plain = Processes::prepare(1, &[]);
+    plain.set_encryption(&["--no-encryption"]);
+    plain.restart(1);
+    plain.leader();
+    set(&plain, 0..20);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (file, target) = (directory.path().join("backup"), directory.path().join("new"));
+    assert!(backup(&plain, 1, &file).0);
+
+    let key_file = plain.key_file().display().to_string();
+    let restore = |target: &Path, arguments: &[&str]| {
+        said(ukehi().arg("restore").arg("--from").arg(&file).arg("--data-dir").arg(target).args(arguments))
+    };
+    let (done, words) = restore(&target, &["--key-file", &key_file]);
+    assert!(!done && words.contains("is not encrypted: nothing proves") && words.contains("--from-unencrypted"), "{words}");
+    for keys in [&["--key-file", key_file.as_str()][..], &[]] {
+        let named = [keys, &["--from-cluster", "ukehi"]].concat();
+        let (done, words) = restore(&target, &named);
+        assert!(!done && words.contains("does not show which cluster it is from"), "{words}");
+        let (done, words) = restore(&target, &[&named[..], &["--from-unencrypted"]].concat());
+        assert!(!done && words.contains("cannot be used with"), "{words}");
+    }
+    assert!(!target.exists(), "nothing was made");
+
+    let (done, words) = restore(&target, &["--key-file", &key_file, "--from-unencrypted"]);
+    assert!(done && words.contains("not encrypted, so that nothing proves what is in it"), "{words}");
+    let (done, words) = said(ukehi().args(["wal", "verify"]).arg(&target).args(["--key-file", &key_file]));
+    assert!(done && words.contains("the chain is whole from the snapshot up to entry"), "it encrypts: {words}");
+    let (done, words) = restore(&directory.path().join("plain"), &[]);
+    assert!(done && words.contains("not encrypted") && words.contains("--no-encryption"), "{words}");
+}

@@ -106,10 +106,14 @@ fn refuse(reason: &RaftError) -> Response {
             (StatusCode::MISDIRECTED_REQUEST, Json(json!({ "error": reason.to_string(), "leader": leader }))).into_response()
         }
         RaftError::ShuttingDown | RaftError::UnknownOutcome { .. } => error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()),
-        RaftError::KeyNotHeld => {
-            (StatusCode::CONFLICT, Json(json!({ "error": reason.to_string(), "reason": "key-not-held" }))).into_response()
-        }
+        RaftError::KeyNotHeld => come_again(reason, "key-not-held"),
+        RaftError::KeysBeingRead => come_again(reason, "keys-being-read"),
         RaftError::Keys(source) => error(StatusCode::CONFLICT, &source.to_string()),
         _ => error(StatusCode::CONFLICT, &reason.to_string()),
     }
+}
+
+/// With a word for programs, which ask again by themselves.
+fn come_again(reason: &RaftError, word: &str) -> Response {
+    (StatusCode::CONFLICT, Json(json!({ "error": reason.to_string(), "reason": word }))).into_response()
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use amaters_cluster_core::{Effect, EntryId, Input, LogIndex, Member, NewCluster, Node, NodeId, Operation, Term};
+use amaters_cluster_core::{Effect, EntryId, Input, KeyVersion, LogIndex, Member, NewCluster, Node, NodeId, Operation, Term};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -80,6 +80,9 @@ pub struct RestoreOptions {
     /// The name of the cluster that was backed up, of an encrypted backup [default: that of the new one]
     #[arg(long, value_name = "NAME", value_parser = cluster_name)]
     from_cluster: Option<String>,
+    /// Takes a backup that is not encrypted, though keys are named: nothing proves what is in it, and the new cluster has it as its own
+    #[arg(long, conflicts_with = "from_cluster")]
+    from_unencrypted: bool,
     /// Where nodes that join later reach this one [default: they learn it when this one reaches them]
     #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
     advertise: String,
@@ -120,11 +123,14 @@ fn cannot_write(to: &Path) -> String {
 /// Makes the data directory of a new cluster of one. All of the backup is checked before anything is written.
 ///
 /// # Errors
-/// The backup is damaged or can't be read, or the directory is not empty or can't be written.
+/// The backup is damaged or can't be read, or not encrypted where that was to be expected; or the directory is not empty or can't be written.
 pub fn restore(options: &RestoreOptions) -> Result<ExitCode> {
     let RestoreOptions { from, data_dir, .. } = options;
     let ciphers = Ciphers::new(options)?;
     let Checked { last, sealed } = check(from, &ciphers).with_context(|| format!("{} is no whole backup", from.display()))?;
+    if sealed.is_none() {
+        options.may_be_unencrypted(ciphers.copy.is_some())?;
+    }
     if fs::read_dir(data_dir).is_ok_and(|mut names| names.next().is_some()) {
         bail!("{} is not empty: a backup is restored into a directory of its own", data_dir.display());
     }
@@ -140,6 +146,10 @@ pub fn restore(options: &RestoreOptions) -> Result<ExitCode> {
         return Err(error);
     }
     fs::rename(&half, data_dir).and_then(|()| sync_dir(parent)).with_context(|| format!("can't give {} its name", data_dir.display()))?;
+    match sealed {
+        Some(version) => println!("{}: encrypted with version {version} of the key, and what its holders wrote", from.display()),
+        None => println!("{}: not encrypted, so that nothing proves what is in it", from.display()),
+    }
     println!(
         "{}: a new cluster '{}' of node {}, with the state up to entry {} of term {}. Start it with `ukehi start` and {}; others join it with --join",
         data_dir.display(),
@@ -150,6 +160,24 @@ pub fn restore(options: &RestoreOptions) -> Result<ExitCode> {
         if ciphers.copy.is_some() { "the same keys" } else { "--no-encryption" }
     );
     Ok(ExitCode::SUCCESS)
+}
+
+impl RestoreOptions {
+    /// Where the cluster seals, its backups do: one that does not may have been put in the place of one of them by somebody who has no key, and would be sealed as the new cluster's own.
+    fn may_be_unencrypted(&self, has_keys: bool) -> Result<()> {
+        let from = self.from.display();
+        if self.from_cluster.is_some() {
+            return Err(anyhow!("{from} is not encrypted, and so does not show which cluster it is from")
+                .context(Advice("look for who put it there; if it is the right one, leave --from-cluster out")));
+        }
+        if has_keys && !self.from_unencrypted {
+            return Err(anyhow!("{from} is not encrypted: nothing proves that it is a backup, and not what somebody has put in its place")
+                .context(Advice(
+                    "only if the cluster that was backed up had no encryption, say so with --from-unencrypted: the new one encrypts",
+                )));
+        }
+        Ok(())
+    }
 }
 
 fn parent_of(path: &Path) -> &Path {
@@ -177,10 +205,10 @@ impl Ciphers {
     }
 
     /// What makes the copy.
-    fn copying(&self, founder: Member, sealed: bool) -> Result<NewCluster> {
+    fn copying(&self, founder: Member, is_sealed: bool) -> Result<NewCluster> {
         let (Some(original), Some(copy)) = (&self.original, &self.copy) else { return Ok(NewCluster::of(founder)) };
         let encryptor = copy.encryptor(founder.id)?;
-        Ok(if sealed {
+        Ok(if is_sealed {
             NewCluster::sealed(founder, original.snapshot_keys()?, encryptor)
         } else {
             NewCluster::newly_sealed(founder, encryptor)
@@ -192,7 +220,8 @@ impl Ciphers {
 #[derive(Clone, Copy)]
 struct Checked {
     last: EntryId,
-    sealed: bool,
+    /// The version of the key that it is sealed with, if it is.
+    sealed: Option<KeyVersion>,
 }
 
 /// Reads a backup from end to end.
@@ -208,7 +237,7 @@ fn check(from: &Path, ciphers: &Ciphers) -> Result<Checked> {
         let wrong_name = || Advice("if the cluster that was backed up has another name than the new one, give it with --from-cluster");
         check.push(&piece).map_err(|error| if sealed { error.context(wrong_name()) } else { error })?;
     }
-    Ok(Checked { last: check.finish()?, sealed })
+    Ok(Checked { last: check.finish()?, sealed: check.sealed_with()? })
 }
 
 /// Looks at the beginning, and goes back there.
@@ -247,7 +276,7 @@ fn copy(options: &RestoreOptions, ciphers: &Ciphers, snapshots: &Path, original:
     let Checked { last, sealed } = original;
     create_dir(snapshots)?;
     let id = NodeId(options.id);
-    let mut copying = ciphers.copying(Member { id, address: options.advertise.clone() }, sealed)?;
+    let mut copying = ciphers.copying(Member { id, address: options.advertise.clone() }, sealed.is_some())?;
     let (mut node, mut effects) = (Node::new(reading_config(ciphers.copy.as_ref(), id)?)?, Vec::new());
     let (mut file, mut copy, mut written) = (File::open(&options.from)?, Vec::new(), NewSnapshot::begin(snapshots, last)?);
     while let Some(piece) = next_piece(&mut file)? {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use amaters_cluster_core::snapshot::SnapshotForm;
-use amaters_cluster_core::{Effect, EntryId, Node, NodeId, Status};
+use amaters_cluster_core::{Effect, EntryId, KeyVersion, Node, NodeId, Status};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
@@ -171,12 +171,22 @@ impl Check {
     }
 
     /// Gives the last entry that the snapshot holds. Fails if it is cut short.
-    pub(super) fn finish(self) -> Result<EntryId> {
+    pub(super) fn finish(&self) -> Result<EntryId> {
         let last = self.form.finish().with_context(|| format!("it is cut short after {} bytes", self.bytes))?;
         if self.stays_closed() {
             return Ok(last);
         }
         self.status().snapshots.latest.with_context(|| format!("it is cut short after {} bytes", self.bytes))
+    }
+
+    /// The version of the key that it is sealed with, if it is and was opened, once it was read to its end: that which holds where its chain stands.
+    pub(super) fn sealed_with(mut self) -> Result<Option<KeyVersion>> {
+        if !self.has_keys || self.form.is_sealed() != Some(true) {
+            return Ok(None);
+        }
+        let now = amaters_cluster_core::Instant(0);
+        self.node.start(now)?; // a node takes its place in the chain no earlier
+        Ok(self.node.status(now).encryption.map(|encryption| encryption.version))
     }
 }
 

@@ -184,16 +184,17 @@ pub enum EngineError {
     /// A version of the log's key is needed that the source of keys does not have.
     #[error("{0}. Give this node the keys that the others have (`ukehi key list` shows versions and fingerprints), and start it again")]
     MissingKey(String),
-    /// The journal or a snapshot was changed by somebody who has no key.
+    /// The journal or a snapshot was changed by somebody who has no key; or this node's own keys are not those that it was written with, which looks the same.
     #[error(
-        "{0}. Somebody, or a failing disk, has changed this node's files: nothing was cut or repaired. Keep the directory to look into (`ukehi wal verify`), remove \
-         the node from its cluster, and add it anew with a new id and an empty directory"
+        "{0}. Nothing was cut or repaired. First compare the fingerprints of `ukehi key list --key-file FILE` with those of another node: if they differ, this \
+         node has the wrong keys, and starts with the right ones. Only if they are equal has somebody, or a failing disk, changed this node's files: keep the \
+         directory to look into (`ukehi wal verify`), remove the node from its cluster, and add it anew with a new id and an empty directory"
     )]
     Tampered(String),
     /// This node and the others hold what can't both be true.
     #[error(
-        "{0}. This node has ended, and nothing was cut: it or the other one holds a changed or foreign log. Compare the heads of all nodes at one index \
-         (`ukehi wal verify --expect-head`), and replace the node that is alone with its own"
+        "{0}. This node has ended, and nothing was cut: it or the other one holds a changed or foreign log. If several nodes have ended and one leads, stop that \
+         one, and start the others. Compare the heads of all nodes at one index (`ukehi wal verify --expect-head`), and replace the node that is alone with its own"
     )]
     Diverged(String),
     /// The state is gone, and a new instance has to read it again.

@@ -7,11 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amaters_cluster_core::sealing::KeyRing;
+use zeroize::Zeroizing;
 
 use super::file::{parse, read_bounded};
 use super::{KeyProvider, KeySourceError};
 
-/// A program that prints the text of a key file to its standard output, and ends with success. It is run directly, never by a shell; its standard input is empty, its standard error the node's.
+/// A program that prints the text of a key file to its standard output, and ends with success. It is run directly, never by a shell; its standard input is empty, its standard error the node's. On Unix it has a process group
+/// of its own: where it takes too long, what it has started is ended with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyCommand {
     program: String,
@@ -58,12 +60,13 @@ impl KeyCommand {
         }
     }
 
-    fn run(&self, child: &mut Child) -> Result<KeyRing, KeySourceError> {
+    /// What it has printed, and how it ended. Where this fails, it has not ended, or nobody has asked how: its number is still its own.
+    fn run(&self, child: &mut Child) -> Result<(Zeroizing<Vec<u8>>, ExitStatus), KeySourceError> {
         let deadline = Instant::now() + self.limit;
         let Some(output) = child.stdout.take() else { return Err(self.failed_to_run(io::ErrorKind::BrokenPipe.into())) };
         let (sender, receiver) = mpsc::channel();
         let origin = self.describe();
-        // Where something that the command started keeps its output open, this thread outlives the call. It holds a buffer, and wipes it.
+        // Where something that the command started keeps its output open from a group of its own, this thread outlives the call. It holds a buffer, and wipes it.
         thread::spawn(move || sender.send(read_bounded(output, &origin)));
         let text = match receiver.recv_timeout(self.limit) {
             Ok(text) => text.map_err(|source| self.failed_to_run(source))??,
@@ -72,26 +75,35 @@ impl KeyCommand {
             }
         };
         let status = self.ended(child, deadline)?;
-        if status.success() {
-            parse(&text, &self.describe())
-        } else {
-            Err(KeySourceError::Failed { program: self.program.clone(), status })
-        }
+        Ok((text, status))
     }
+}
+
+/// Ends a command that has not been waited for, and what it has started. What has left its group, as a daemon does, goes on.
+fn end(child: &mut Child) {
+    #[cfg(unix)]
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        // There is none where all of it has ended, and then there is nothing to kill.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 impl KeyProvider for KeyCommand {
     fn load(&self) -> Result<KeyRing, KeySourceError> {
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped());
+        // A shell's own end would leave what it waits for behind, and with that our reader.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|source| self.failed_to_run(source))?;
-        let keys = self.run(&mut child);
-        if keys.is_err() {
-            // It may have ended by itself, and then there is nothing to kill.
-            let _ = child.kill();
-            let _ = child.wait();
+        let (text, status) = self.run(&mut child).inspect_err(|_| end(&mut child))?;
+        if status.success() {
+            parse(&text, &self.describe())
+        } else {
+            Err(KeySourceError::Failed { program: self.program.clone(), status })
         }
-        keys
     }
 
     /// Without its arguments, which may hold secrets of their own.
@@ -143,5 +155,18 @@ mod tests {
         assert!(matches!(shell("read answer || exit 3").load(), Err(KeySourceError::Failed { .. })), "it asks, and nobody answers");
         assert!(matches!(shell("yes").load(), Err(KeySourceError::TooLong { .. })));
         assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+    #[test]
+    fn what_a_command_has_started_ends_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let beats = dir.path().join("beats");
+        // Ends by itself, should nobody end it.
+        let script = format!("for n in $(seq 200); do echo >> {}; sleep 0.05; done & wait", beats.display());
+        assert!(matches!(shell(&script).load(), Err(KeySourceError::TooSlow { .. })));
+        let length = || std::fs::metadata(&beats).map_or(0, |metadata| metadata.len());
+        let at_its_end = length();
+        assert!(at_its_end > 0, "it had begun");
+        thread::sleep(Duration::from_millis(500));
+        assert!(length() <= at_its_end + 1, "it goes on: {} beats, then {}", at_its_end, length());
     }
 }

@@ -42,6 +42,20 @@ pub enum KeySourceError {
     /// Another process is adding a version, or one was killed while it did.
     #[error("{} is there: another command is changing the keys. If none is, one was stopped half-way: delete that file, and try again", .0.display())]
     BeingChanged(PathBuf),
+    /// A key file's new version would belong to somebody else than the old one.
+    #[error(
+        "{} belongs to user {user} and group {group}, and a new file can't be given to them: {source}. Nothing was changed: run this as that user, with that group, or as root", .path.display()
+    )]
+    OwnerNotKept {
+        /// The file.
+        path: PathBuf,
+        /// The number of the user who owns it.
+        user: u32,
+        /// The number of its group.
+        group: u32,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The variable is not set, or is no text.
     #[error("the environment variable {0} is not set, or is no text: it should hold what a key file holds")]
     NoVariable(String),

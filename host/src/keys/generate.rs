@@ -41,9 +41,10 @@ pub fn create_key_file(path: &Path) -> Result<KeyRing, KeySourceError> {
 }
 
 /// Adds a new key to a key file, as the version after the last, and gives that version. The file is replaced by a new one that holds all the keys: a crash leaves the one or the other.
+/// The new one belongs to the user and the group of the old one, whoever adds the version.
 ///
 /// # Errors
-/// The file can't be read or written, or another process is doing the same.
+/// The file can't be read or written, the new one can't be given to the old one's owner, or another process is doing the same. The file is as it was then.
 pub fn add_version(path: &Path) -> Result<(KeyVersion, KeyRing), KeySourceError> {
     // Where the file is a link, what it points to is replaced, and not the link.
     let path = match fs::canonicalize(path) {
@@ -62,6 +63,7 @@ pub fn add_version(path: &Path) -> Result<(KeyVersion, KeyRing), KeySourceError>
         let last = keys.versions().last().map_or(0, |version| version.0);
         let next = KeyVersion(last.checked_add(1).ok_or_else(|| io_error("add a version to", &path, io::ErrorKind::StorageFull.into()))?);
         keys.insert(next, random_key()?).expect("no version is as high");
+        keep_owner(&path, &file)?;
         write_whole(file, &beside, &keys)?;
         fs::rename(&beside, &path).map_err(|source| io_error("replace", &path, source))?;
         sync_folder(&path)?;
@@ -86,6 +88,27 @@ fn create_new(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+/// Gives a new file to whoever owns the old one: root may add a version to the keys of a node that runs as another user, and that node has to read them.
+#[cfg(unix)]
+fn keep_owner(old: &Path, new: &File) -> Result<(), KeySourceError> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+
+    let owner_of = |metadata: fs::Metadata| (metadata.uid(), metadata.gid());
+    let (user, group) = fs::metadata(old).map(owner_of).map_err(|source| io_error("read the owner of", old, source))?;
+    let now = new.metadata().map(owner_of).map_err(|source| io_error("read the owner of", &beside(old), source))?;
+    if now == (user, group) {
+        return Ok(());
+    }
+    // What stays as it is is not asked for, since that may be refused.
+    let (new_user, new_group) = ((now.0 != user).then_some(user), (now.1 != group).then_some(group));
+    fchown(new, new_user, new_group).map_err(|source| KeySourceError::OwnerNotKept { path: old.to_owned(), user, group, source })
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &Path, _: &File) -> Result<(), KeySourceError> {
+    Ok(())
 }
 
 fn write_whole(mut file: File, path: &Path, keys: &KeyRing) -> Result<(), KeySourceError> {
@@ -141,6 +164,26 @@ mod tests {
         }
         assert_eq!(read.get(KeyVersion(1)).expect("there").as_bytes(), first.get(KeyVersion(1)).expect("there").as_bytes());
         assert_eq!(fs::read_dir(dir.path()).expect("ours").count(), 1, "nothing else is left");
+    }
+
+    /// Only root can give files away: run by anybody else, this shows that the owner stays who it was.
+    #[cfg(unix)]
+    #[test]
+    fn a_version_that_root_adds_leaves_the_file_to_its_owner() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("keys");
+        create_key_file(&path).expect("a new file");
+        let owner_of = || fs::metadata(&path).map(|metadata| (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)).expect("ours");
+        let mut owner = owner_of();
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(1234), Some(4321)).expect("root may");
+            owner = (1234, 4321, owner.2);
+        }
+        add_version(&path).expect("added");
+        assert_eq!(owner_of(), owner, "a node that runs as that user could not read its keys");
+        assert_eq!(owner.2, 0o600);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) struct KeyReader(Arc<Shared>);
 struct Shared {
     provider: Mutex<Box<dyn KeyProvider>>,
     origin: String,
-    /// Whether [`KeyReader::read_anew`] is under way.
+    /// Whether a thread is reading: there is one at most, however many ask.
     reading: AtomicBool,
     /// What was last said about a source that gives nothing: the same is not said each second.
     complaint: Mutex<String>,
@@ -35,29 +35,34 @@ impl KeyReader {
         self.0.provider.lock().unwrap_or_else(PoisonError::into_inner).load()
     }
 
-    /// As [`Self::load`], on a thread of its own.
+    /// As [`Self::load`], on a thread of its own. A caller never joins a reading that is under way: that may have begun before the keys were there which it asks for.
+    ///
+    /// # Errors
+    /// The source gives nothing; or [`RaftError::KeysBeingRead`], at once.
     pub(crate) async fn read(&self) -> RaftResult<KeyRing> {
+        let reading = self.begin().ok_or(RaftError::KeysBeingRead)?;
         let (done, read) = oneshot::channel();
-        let reader = self.clone();
+        let act = move || {
+            let keys = reading.0.load().map_err(RaftError::Keys);
+            drop(reading); // who has the answer may ask again
+            done.send(keys)
+        };
         // Whoever asked may have gone away; without a thread nothing is sent.
-        let _ = thread::Builder::new().name("keys".to_owned()).spawn(move || done.send(reader.load().map_err(RaftError::Keys)));
+        let _ = thread::Builder::new().name("keys".to_owned()).spawn(act);
         read.await.unwrap_or(Err(RaftError::Overloaded))
     }
 
     /// Reads the source on a thread of its own, unless that is under way. `take` gets none where the source gives nothing: the log has said why by then.
     pub(crate) fn read_anew(&self, take: impl FnOnce(Option<KeyRing>) + Send + 'static) {
-        if self.0.reading.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let reader = self.clone();
-        let act = move || {
-            take(reader.load_or_complain());
-            reader.0.reading.store(false, Ordering::Release);
-        };
+        let Some(reading) = self.begin() else { return };
+        let act = move || take(reading.0.load_or_complain());
         if let Err(error) = thread::Builder::new().name("keys".to_owned()).spawn(act) {
             tracing::error!("the source of keys can't be read, since a thread can't be started: {error}");
-            self.0.reading.store(false, Ordering::Release);
         }
+    }
+
+    fn begin(&self) -> Option<Reading> {
+        (!self.0.reading.swap(true, Ordering::AcqRel)).then(|| Reading(self.clone()))
     }
 
     fn load_or_complain(&self) -> Option<KeyRing> {
@@ -79,8 +84,65 @@ impl KeyReader {
     }
 }
 
+/// The right to read, which goes back when it is dropped: with a thread that panics, too, or that never starts.
+struct Reading(KeyReader);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.0.reading.store(false, Ordering::Release);
+    }
+}
+
 impl fmt::Debug for KeyReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KeyReader").field(&self.0.origin).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Says when it is read, and waits for leave to answer.
+    #[derive(Debug)]
+    struct Slow {
+        begun: Sender<()>,
+        leave: Receiver<()>,
+    }
+
+    impl KeyProvider for Slow {
+        fn load(&self) -> Result<KeyRing, KeySourceError> {
+            self.begun.send(()).expect("the test listens");
+            self.leave.recv().expect("the test answers");
+            Ok(KeyRing::default())
+        }
+
+        fn describe(&self) -> String {
+            "a slow source".to_owned()
+        }
+    }
+
+    #[test]
+    fn who_asks_while_the_source_is_read_is_sent_away_and_starts_no_thread() {
+        let ((begun, listens), (answers, leave)) = (channel(), channel());
+        let reader = KeyReader::new(Box::new(Slow { begun, leave }));
+        let first = thread::spawn({
+            let reader = reader.clone();
+            move || pollster::block_on(reader.read())
+        });
+        listens.recv().expect("it is read");
+        for _ in 0..100 {
+            let error = pollster::block_on(reader.read()).expect_err("it is being read");
+            assert!(matches!(error, RaftError::KeysBeingRead) && error.is_retryable(), "{error}");
+        }
+        reader.read_anew(|_| panic!("nobody reads for this one"));
+        answers.send(()).expect("it waits");
+        first.join().expect("no panic").expect("keys");
+        assert!(listens.try_recv().is_err(), "it was read once");
+
+        answers.send(()).expect("it will wait");
+        pollster::block_on(reader.read()).expect("who comes later is answered");
     }
 }

@@ -105,9 +105,31 @@ fn other_keys_and_missing_ones_prove_nothing_and_say_so() {
     assert!(done && words.contains("with version 2 of the key"), "{words}");
 }
 
+/// It is not the files that are wrong: nobody should throw them away.
+#[test]
+fn a_node_with_the_wrong_key_file_says_to_compare_it_first_and_starts_with_the_right_one() {
+    let mut one = Processes::start(1);
+    let () = one.node(1).connect().set("a", 1).expect("acknowledged");
+    one.stop(1);
+    let other = one.key_file().with_file_name("other.keys");
+    assert!(said(ukehi().args(["key", "generate", "--out"]).arg(&other)).0);
+    one.set_encryption(&["--key-file", &other.display().to_string()]);
+    one.restart(1);
+    assert_eq!(one.ended(1).code(), Some(1));
+    let log = one.log(1);
+    let (compare, remove) = (log.find("ukehi key list"), log.find("remove the node from its cluster"));
+    assert!(compare.is_some() && compare < remove, "{log}");
+    one.set_encryption(&["--key-file", &one.key_file().display().to_string()]);
+    one.restart(1);
+    one.leader();
+    let value: i32 = one.node(1).connect().get("a").expect("a read");
+    assert_eq!(value, 1);
+}
+
 #[test]
 fn snapshots_and_backups_are_opened_with_the_keys_alone() {
     let old = Processes::start(1);
+    old.rotate_key();
     let mut client = old.node(1).connect();
     for n in 0..50 {
         let () = client.set(format!("key {n}"), n).expect("acknowledged");
@@ -132,7 +154,7 @@ fn snapshots_and_backups_are_opened_with_the_keys_alone() {
     let (done, words) = restore(&target("named"), &["--key-file", &key_file, "--cluster", "new"]);
     assert!(!done && words.contains("does not match its tag") && words.contains("--from-cluster"), "{words}");
     let (done, words) = restore(&target("new"), &["--key-file", &key_file, "--cluster", "new", "--from-cluster", "ukehi"]);
-    assert!(done, "{words}");
+    assert!(done && words.contains("encrypted with version 2 of the key"), "{words}");
     let (done, words) = verify(&target("new"), Some(Path::new(&key_file)), &[]);
     assert!(done && words.contains("the chain is whole from the snapshot up to entry"), "{words}");
 }

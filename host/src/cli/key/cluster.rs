@@ -48,8 +48,8 @@ pub(super) fn rotate(admin: &[String], version: Option<u32>) -> Result<ExitCode>
         match code.as_u16() {
             200 => break serde_json::from_str::<EncryptionView>(&body).context("the answer does not say how the log is sealed")?.version,
             202 => break wait_for_change(admin, leader, before)?,
-            // The others read their sources by now, and that may take longer than a request.
-            409 if is_not_held(&body) && begun.elapsed() < PATIENCE => {}
+            // The others, or the leader, read their sources by now, and that may take longer than a request.
+            409 if comes_again(&body) && begun.elapsed() < PATIENCE => thread::sleep(PAUSE),
             _ => bail!("node {leader} did not change the key: {}", reason(&body).unwrap_or_else(|| format!("it answered {code}"))),
         }
     };
@@ -60,8 +60,10 @@ pub(super) fn rotate(admin: &[String], version: Option<u32>) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_not_held(body: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(body).is_ok_and(|body| body.get("reason").is_some_and(|reason| reason == "key-not-held"))
+/// Whether the reason is one that may pass by itself.
+fn comes_again(body: &str) -> bool {
+    let passes = |reason: &serde_json::Value| reason == "key-not-held" || reason == "keys-being-read";
+    serde_json::from_str::<serde_json::Value>(body).is_ok_and(|body| body.get("reason").is_some_and(passes))
 }
 
 fn wait_for_change(admin: &[String], leader: u64, before: Option<u32>) -> Result<u32> {
