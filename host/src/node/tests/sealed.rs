@@ -68,7 +68,7 @@ fn a_start_without_the_keys_or_with_another_clusters_name_is_refused_in_words() 
         };
         assert!(refused("d", &key_file).contains("are not what the holders of the key have written there"));
         let other = tempfile::tempdir().expect("a directory");
-        assert!(refused("c", &keys(other.path())).contains("Keep the directory to look into"));
+        assert!(refused("c", &keys(other.path())).contains("First compare the fingerprints"));
     }
     let unsealed = builder(dir.path(), never(1, &[1])).start().expect_err("it is sealed");
     assert!(unsealed.source().is_some_and(|cause| cause.to_string().contains("sealed entries came where unsealed ones")), "{unsealed:?}");
