@@ -122,7 +122,11 @@ impl World<'_> {
         self.coverage.hit(Rare::KeysRetired);
         self.trace.detail(|| format!("version {oldest} of the key is retired"));
         for id in self.ids.clone() {
-            self.cluster.member_mut(id).keys.remove(KeyVersion(oldest));
+            let keys = &mut self.cluster.member_mut(id).keys;
+            // A source without any key is refused before there is a node.
+            if keys.versions().count() > 1 {
+                keys.remove(KeyVersion(oldest));
+            }
         }
     }
 
